@@ -1,0 +1,187 @@
+"""The REST API of agents, their tools, and calls."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from asgiref.sync import async_to_sync
+from drf_spectacular.utils import extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from agents import api_docs as docs
+from agents.models import Agent, LlmConfig, ToolCall
+from agents.runtime.session import call_once, call_server
+from agents.serializers import AgentIn, LlmConfigIn, show_agent, show_agent_tool, show_call, show_llm_config
+from agents.services import agents, calls
+from aster.accounts.access import CALL
+from aster.accounts.audit import REDACTED
+from aster.accounts.models import slug_validator
+from aster.api import NewestFirst
+from aster.api_views import ActorView, no_content
+from aster.errors import ConnectionRequired, InvalidInput, NotFound
+from integrations.api import ServerView, begin
+from integrations.models import McpServer
+from integrations.serializers import CallIn
+from integrations.services import servers
+
+
+class AgentView(ActorView):
+    def agent(self, key: str) -> Agent:
+        return agents.find_agent(key, actor=self.actor)
+
+    def save(self, agent: Agent, values: dict[str, Any], status: int) -> Response:
+        server_ids = values.pop("mcp_server_config_ids", None)
+        disabled = values.pop("disabled_tools", None)
+        if "llm_config_id" in values:
+            agent.llm_config = self._llm_config(values.pop("llm_config_id"))
+        for name, value in values.items():
+            setattr(agent, name, value)
+        chosen = None if server_ids is None else [self._server_id(key) for key in server_ids]
+        switches = {self._server(key): names for key, names in (disabled or {}).items()}
+        agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches)
+        return Response(show_agent(self.agent(str(agent.pk))), status=status)
+
+    def _llm_config(self, key: Any) -> LlmConfig | None:
+        try:
+            return agents.find_llm_config(key, actor=self.actor) if key else None
+        except NotFound as error:
+            raise InvalidInput(error.message, fields={"llm_config_id": [error.message]}) from None
+
+    def _server_id(self, key: str) -> int:
+        return int(key) if key.isdigit() else self._server(key).pk
+
+    def _server(self, key: str) -> McpServer:
+        try:
+            return servers.find_server(key, actor=self.actor)
+        except NotFound as error:
+            message = f"There is no MCP server {key[:50]}."
+            raise InvalidInput(error.message, fields={"mcp_server_config_ids": [message]}) from None
+
+
+class AgentList(AgentView):
+    @extend_schema(**docs.LIST_AGENTS)
+    def get(self, request: Request) -> Response:
+        rows = Agent.objects.visible_to(self.actor).select_related("organization")
+        return self.page(rows.prefetch_related("assignments", "tool_grants"), show_agent)
+
+    @extend_schema(**docs.CREATE_AGENT)
+    def post(self, request: Request) -> Response:
+        return self.save(Agent(organization=self.actor.organization), self.read(AgentIn, request), 201)
+
+
+class AgentDetail(AgentView):
+    @extend_schema(**docs.GET_AGENT)
+    def get(self, request: Request, key: str) -> Response:
+        return Response(show_agent(self.agent(key)))
+
+    @extend_schema(**docs.UPDATE_AGENT)
+    def patch(self, request: Request, key: str) -> Response:
+        return self.save(self.agent(key), self.read(AgentIn, request, partial=True), 200)
+
+    @extend_schema(**docs.PUT_AGENT)
+    def put(self, request: Request, key: str) -> Response:
+        values = self.read(AgentIn, request)
+        try:
+            return self.save(self.agent(key), values, 200)
+        except NotFound:
+            if not slug_validator.regex.match(key):  # type: ignore[union-attr]
+                raise InvalidInput(str(slug_validator.message), fields={"slug": [str(slug_validator.message)]}) from None
+            return self.save(Agent(organization=self.actor.organization, slug=key), values, 201)
+
+    @extend_schema(**docs.DELETE)
+    def delete(self, request: Request, key: str) -> Response:
+        agents.delete_agent(self.agent(key), actor=self.actor)
+        return no_content()
+
+
+class AgentTools(AgentView):
+    @extend_schema(**docs.AGENT_TOOLS)
+    def get(self, request: Request, key: str) -> Response:
+        agent = self.agent(key)
+        calls.learn_tools(agent, actor=self.actor)
+        offered = calls.agent_tools(agent)
+        return Response({"next": None, "previous": None, "results": [show_agent_tool(tool) for tool in offered]})
+
+
+class AgentToolCall(AgentView):
+    scopes: ClassVar = {"POST": CALL}
+
+    @extend_schema(**docs.AGENT_CALL)
+    def post(self, request: Request, key: str) -> Response:
+        agent, body = self.agent(key), self.read(CallIn, request)
+        try:
+            result = async_to_sync(call_once)(agent, body["name"], body["arguments"], actor=self.actor)
+        except ConnectionRequired as missing:
+            raise _with_authorization(missing, self) from None
+        return Response({"result": result})
+
+
+class ServerToolCall(ServerView):
+    scopes: ClassVar = {"POST": CALL}
+
+    @extend_schema(**docs.SERVER_CALL)
+    def post(self, request: Request, key: str) -> Response:
+        server, body = self.server(key), self.read(CallIn, request)
+        try:
+            result = async_to_sync(call_server)(server, body["name"], body["arguments"], actor=self.actor)
+        except ConnectionRequired as missing:
+            raise _with_authorization(missing, self) from None
+        return Response({"result": result})
+
+
+def _with_authorization(missing: ConnectionRequired, view: ActorView) -> ConnectionRequired:
+    """The same refusal with the address where the caller can consent right now."""
+    rows = McpServer.objects.visible_to(view.actor).select_related("auth_config")
+    auth_id = missing.extra.get("auth_config_id")
+    server = rows.filter(auth_config_id=auth_id).first() if auth_id else None
+    if server is not None:
+        missing.extra |= {"authorization_url": begin(server, view)["authorization_url"]}
+    return missing
+
+
+# --- Models and records ------------------------------------------------------------------------------------------------
+
+
+class LlmConfigList(ActorView):
+    @extend_schema(**docs.LIST_LLM_CONFIGS)
+    def get(self, request: Request) -> Response:
+        return self.page(LlmConfig.objects.filter(organization=self.actor.organization), show_llm_config)
+
+    @extend_schema(**docs.CREATE_LLM_CONFIG)
+    def post(self, request: Request) -> Response:
+        config = LlmConfig(organization=self.actor.organization, **self.read(LlmConfigIn, request))
+        agents.save_llm_config(config, actor=self.actor)
+        return Response(show_llm_config(config), status=201)
+
+
+class LlmConfigDetail(ActorView):
+    @extend_schema(**docs.GET_LLM_CONFIG)
+    def get(self, request: Request, key: str) -> Response:
+        return Response(show_llm_config(agents.find_llm_config(key, actor=self.actor)))
+
+    @extend_schema(**docs.UPDATE_LLM_CONFIG)
+    def patch(self, request: Request, key: str) -> Response:
+        config = agents.find_llm_config(key, actor=self.actor)
+        for name, value in self.read(LlmConfigIn, request, partial=True).items():
+            if not (name == "api_key" and value == REDACTED):
+                setattr(config, name, value)
+        agents.save_llm_config(config, actor=self.actor)
+        return Response(show_llm_config(config))
+
+    @extend_schema(**docs.DELETE)
+    def delete(self, request: Request, key: str) -> Response:
+        agents.delete_llm_config(agents.find_llm_config(key, actor=self.actor), actor=self.actor)
+        return no_content()
+
+
+class ToolCallList(ActorView):
+    @extend_schema(**docs.LIST_CALLS)
+    def get(self, request: Request) -> Response:
+        rows = ToolCall.objects.filter(organization=self.actor.organization)
+        if not self.actor.is_admin:
+            rows = rows.filter(user=self.actor.user)
+        for name in ("outcome", "tool_name", "via"):
+            if value := request.query_params.get(name):
+                rows = rows.filter(**{name: value})
+        return self.page(rows, show_call, NewestFirst)

@@ -1,0 +1,47 @@
+"""The gateway's ASGI application: one URL per agent, `/mcp/{organization}/{agent}`, for both protocol eras."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from agents.gateway.auth import RequireKey
+from agents.gateway.handlers import build_server
+from aster.egress import keep_async_pool
+
+
+class Gateway:
+    """Built once per process; `lifespan()` must be entered before the first request (a session manager runs once)."""
+
+    def __init__(self) -> None:
+        self._manager = StreamableHTTPSessionManager(
+            build_server(), json_response=False, stateless=True, security_settings=_security()
+        )
+        route = Route("/mcp/{organization}/{agent}", RequireKey(self._handle))
+        self._app = Starlette(routes=[route])
+
+    async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._manager.handle_request(scope, receive, send)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        async with keep_async_pool(), self._manager.run():
+            yield
+
+
+def _security() -> TransportSecuritySettings:
+    """Host and Origin checks against DNS rebinding (Streamable HTTP, Security Warning)."""
+    public = urlsplit(settings.ASTER_PUBLIC_URL)
+    hosts = [public.netloc, *settings.ALLOWED_HOSTS, *(f"{host}:*" for host in settings.ALLOWED_HOSTS)]
+    return TransportSecuritySettings(allowed_hosts=hosts, allowed_origins=[f"{public.scheme}://{public.netloc}"])

@@ -1,0 +1,104 @@
+"""What an agent answers as an MCP server: its tools, and calls of them with the caller's own connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+
+from agents.gateway.auth import ACTOR, AGENT
+from agents.models import Agent
+from agents.runtime.session import call_once
+from agents.services import calls
+from aster import __version__
+from aster.accounts.access import Actor
+from agents.services.links import connect_link
+from aster.errors import AsterError, ConnectionRequired
+from aster.threads import in_db_thread
+
+MODERN = "2026-07-28"
+Context = ServerRequestContext[Any]
+
+
+def _caller(ctx: Context) -> tuple[Actor, Agent]:
+    scope = ctx.request.scope  # type: ignore[union-attr]
+    return scope[ACTOR], scope[AGENT]
+
+
+async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
+    """The agent's tools for this caller, in stable order, from the catalogue: no server is asked, none can block it."""
+    actor, agent = _caller(ctx)
+    tools = await in_db_thread(_tools_for, agent, actor)
+    modern = ctx.protocol_version == MODERN
+    listed = [types.Tool.model_validate(_for_client(tool, modern=modern)) for tool in tools]
+    # What an agent offers depends on the organization's settings, so nobody may cache it for others (Caching, private).
+    return types.ListToolsResult(tools=listed, ttl_ms=0, cache_scope="private")
+
+
+def _tools_for(agent: Agent, actor: Actor) -> list[dict[str, Any]]:
+    calls.learn_tools(agent, actor=actor)
+    return [offered.definition for offered in calls.agent_tools(agent)] if agent.is_enabled else []
+
+
+def _for_client(definition: dict[str, Any], *, modern: bool) -> dict[str, Any]:
+    """A definition the client's era can read: one it cannot would make it drop the whole list."""
+    definition = {name: value for name, value in definition.items() if value is not None}
+    schema = definition.get("outputSchema")
+    if not modern and isinstance(schema, dict) and schema.get("type") != "object":
+        definition.pop("outputSchema")
+    # Clients need not mirror arguments into headers towards us (x-mcp-header); our own client does it upstream.
+    properties = definition["inputSchema"].get("properties")
+    if isinstance(properties, dict):
+        cleaned = {
+            name: {k: v for k, v in schema.items() if k != "x-mcp-header"} if isinstance(schema, dict) else schema
+            for name, schema in properties.items()
+        }
+        definition["inputSchema"] = {**definition["inputSchema"], "properties": cleaned}
+    return definition
+
+
+async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+    """Call one tool. Trouble comes back as a tool error the model can read; an unknown tool is a protocol error."""
+    actor, agent = _caller(ctx)
+    try:
+        result = await call_once(
+            agent, params.name, params.arguments or {}, actor=actor, progress=ctx.session.report_progress
+        )
+    except ConnectionRequired as missing:
+        link = await in_db_thread(connect_link, missing, agent.organization)
+        return _error_result(f"{missing.message} Open this link to connect: {link}")
+    except AsterError as error:
+        if error.code in ("unknown_tool", "not_allowed", "missing_scope", "agent_disabled", "server_disabled"):
+            raise MCPError(types.INVALID_PARAMS, error.message) from None
+        hint = getattr(error, "hint", "")
+        return _error_result(f"{error.message} {hint}".strip())
+    return _relayed(result, modern=ctx.protocol_version == MODERN)
+
+
+def _relayed(result: dict[str, Any], *, modern: bool) -> types.CallToolResult:
+    if not modern and not isinstance(result.get("structuredContent"), dict | None):
+        result = {name: value for name, value in result.items() if name != "structuredContent"}
+    try:
+        return types.CallToolResult.model_validate(result)
+    except ValidationError:
+        return _error_result("The server's answer is not a tool result that can be passed on.")
+
+
+def _error_result(text: str) -> types.CallToolResult:
+    return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
+
+
+def build_server() -> Server[Any]:
+    """The MCP server all agents share; the request says which agent it is."""
+    return Server(
+        "aster",
+        version=__version__,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        # Otherwise every modern call lists all tools first, to check headers we do not ask for.
+        get_tool_input_schema=lambda name: None,
+    )

@@ -1,0 +1,193 @@
+"""An agent at work: resolve → connect → discover → namespace → execute → cleanup (features G2).
+
+`AgentSession` holds the connections of one turn (a chat message, a scheduled run). `call_once` is the short form for
+one call, which the gateway and the playground use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from agents.models import Agent
+from agents.services import calls
+from agents.services.agents import assigned_servers
+from agents.services.calls import AgentTool, ReadyCall
+from aster.accounts.access import Actor
+from aster.errors import AsterError, NotFound, UpstreamError
+from aster.threads import in_db_thread
+from integrations.mcp_client import AuthChallenge, Session, open_target
+from integrations.models import McpServer
+from integrations.services.refresh import mark_rejected, needs_reconnect
+
+Progress = Callable[[float, float | None, str | None], Awaitable[None]]
+
+
+async def call_once(
+    agent: Agent, name: str, arguments: dict[str, Any], *, actor: Actor, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched."""
+    async with _recorded(actor, name, agent) as record:
+        ready = await in_db_thread(calls.authorize_call, agent, name, actor=actor)
+        record.ready = ready
+        record.result = await _open_and_call(ready, arguments, progress)
+    return record.result
+
+
+async def call_server(
+    server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor
+) -> dict[str, Any]:
+    """The same for a call straight to a server."""
+    async with _recorded(actor, tool_name, None, server) as record:
+        ready = await in_db_thread(calls.prepare_call, server, tool_name, actor=actor)
+        record.ready = ready
+        record.result = await _open_and_call(ready, arguments, None)
+    return record.result
+
+
+async def _open_and_call(ready: ReadyCall, arguments: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
+    async with _explained(ready), open_target(ready.target) as session:
+        return await session.call_tool(ready.tool_name, arguments, progress=progress, tool=ready.definition)
+
+
+@asynccontextmanager
+async def _explained(ready: ReadyCall) -> AsyncIterator[None]:
+    """A server that refuses a token that was just renewed refuses the person: only connecting again helps."""
+    try:
+        yield
+    except AuthChallenge as refused:
+        if ready.connection is None or ready.connection.user is None or refused.status != 401:
+            raise
+        await in_db_thread(mark_rejected, ready.connection, refused.message)
+        raise needs_reconnect(ready.connection) from None
+
+
+@dataclass
+class _Record:
+    ready: ReadyCall | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def _recorded(
+    actor: Actor, name: str, agent: Agent | None, server: McpServer | None = None
+) -> AsyncIterator[_Record]:
+    """Write one ToolCall row however the call ends, also when it is cancelled."""
+    started, record = time.monotonic(), _Record()
+    error: AsterError | None = None
+    try:
+        yield record
+    except AsterError as caught:
+        error = caught
+        raise
+    except BaseException:
+        error = UpstreamError("The call was cancelled.", code="cancelled", step="call")
+        raise
+    finally:
+        ready = record.ready
+        with anyio.CancelScope(shield=True):
+            await in_db_thread(
+                calls.record_call,
+                actor=actor,
+                tool_name=ready.tool_name if ready else name,
+                outcome=calls.outcome_of(record.result, error),
+                duration_ms=int((time.monotonic() - started) * 1000),
+                agent=agent,
+                server=ready.server if ready else server,
+                connection=ready.connection if ready else None,
+                error=error,
+            )
+
+
+class _Link:
+    """One server of a turn: a task that opens it, keeps it open until the turn ends, and closes it in the same task."""
+
+    def __init__(self, ready: ReadyCall) -> None:
+        self.ready = ready
+        self.session: Session | None = None
+        self.error: AsterError | None = None
+        self.opened = anyio.Event()
+        self.done = anyio.Event()
+
+    async def run(self) -> None:
+        try:
+            async with _explained(self.ready), open_target(self.ready.target) as self.session:
+                self.opened.set()
+                await self.done.wait()
+        except AsterError as error:
+            self.error = error
+        finally:
+            self.opened.set()
+
+
+class AgentSession:
+    """The tools of an agent for one person, connected for the length of a turn.
+
+    A server that cannot be reached, or that the person has not connected, costs its own tools only: they stay listed,
+    and calling one raises the server's own error.
+    """
+
+    def __init__(self, agent: Agent, actor: Actor) -> None:
+        self.agent, self.actor = agent, actor
+        self.tools: dict[str, AgentTool] = {}
+        self.problems: dict[int, AsterError] = {}
+        self._links: dict[int, _Link] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, agent: Agent, *, actor: Actor) -> AsyncIterator[AgentSession]:
+        session = cls(agent, actor)
+        await in_db_thread(session._resolve)
+        async with anyio.create_task_group() as group:
+            try:
+                await session._connect(group)
+                yield session
+            finally:
+                for link in session._links.values():
+                    link.done.set()
+
+    def _resolve(self) -> None:
+        servers = assigned_servers(self.agent)
+        self.tools = {offered.name: offered for offered in calls.agent_tools(self.agent, servers=servers)}
+        for server in servers:
+            if server.is_enabled:
+                try:
+                    self._links[server.pk] = _Link(
+                        calls.prepare_call(server, "", actor=self.actor, agent=self.agent)
+                    )
+                except AsterError as error:
+                    self.problems[server.pk] = error
+
+    async def _connect(self, group: TaskGroup) -> None:
+        """Start every connection at once. Nothing waits here: a call waits for its own server only."""
+        for link in self._links.values():
+            group.start_soon(link.run)
+
+    async def call(self, name: str, arguments: dict[str, Any], *, progress: Progress | None = None) -> dict[str, Any]:
+        async with _recorded(self.actor, name, self.agent) as record:
+            offered = self.tools.get(name)
+            if offered is None:
+                raise NotFound(f"{self.agent} has no tool called {name[:100]}.", code="unknown_tool")
+            if problem := self.problems.get(offered.server.pk):
+                raise problem
+            if offered.tool is None:
+                raise NotFound("List the tools again to see what the server offers.", code="unknown_tool")
+            link = self._links[offered.server.pk]
+            record.ready = calls.ReadyCall(
+                self.actor, self.agent, offered.server, offered.tool.name, offered.tool.definition,
+                link.ready.connection, link.ready.target,
+            )  # fmt: skip
+            await link.opened.wait()
+            if link.session is None or link.error:
+                raise link.error or UpstreamError(f"{offered.server} closed the connection.", step="dial")
+            async with _explained(link.ready):
+                record.result = await link.session.call_tool(
+                    offered.tool.name, arguments, progress=progress, tool=offered.tool.definition
+                )
+        return record.result

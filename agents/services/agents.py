@@ -1,0 +1,170 @@
+"""Verbs on agents: save, assign servers, switch tools."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import Prefetch, ProtectedError
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from agents.models import Agent, AgentServer, LlmConfig, ToolGrant
+from aster.accounts import audit
+from aster.accounts.access import Actor
+from aster.accounts.models import unique_slug
+from aster.errors import Conflict, InvalidInput, NotFound
+from integrations.models import McpServer, Tool
+from integrations.services.servers import check_field_url
+
+
+def find_agent(key: str | int, *, actor: Actor) -> Agent:
+    """An agent by id or slug. Another organization's does not exist."""
+    rows = Agent.objects.visible_to(actor).select_related("organization", "llm_config")
+    agent = rows.filter(**({"pk": int(key)} if str(key).isdigit() else {"slug": key})).first()
+    if agent is None:
+        raise NotFound("There is no such agent.")
+    return agent
+
+
+def save_agent(
+    agent: Agent,
+    *,
+    actor: Actor,
+    server_ids: Iterable[int] | None = None,
+    switched_off: Mapping[McpServer, Iterable[str]] | None = None,
+) -> Agent:
+    """Store an agent and, if given, exactly which servers it may use and which of their tools are off; all or nothing."""
+    actor.require_admin()
+    if agent._state.adding:
+        agent.organization = actor.organization
+        agent.created_by = actor.user
+    agent.name = agent.name.strip()
+    siblings = Agent.objects.filter(organization=actor.organization).exclude(pk=agent.pk)
+    if not agent.slug:
+        agent.slug = unique_slug(agent.name, siblings)
+    if agent.llm_config and agent.llm_config.organization_id != actor.organization.pk:
+        raise InvalidInput("There is no such LLM config.", fields={"llm_config_id": ["There is no such LLM config."]})
+    check_input_schema(agent.input_json_schema)
+    with transaction.atomic():
+        audit.save_audited(agent, actor=actor)
+        if server_ids is not None:
+            assign_servers(agent, server_ids, actor=actor)
+        for server, names in (switched_off or {}).items():
+            known = set(server.tools.values_list("name", flat=True))
+            switch_tools(agent, server, known - set(names), actor=actor)
+    return agent
+
+
+def check_input_schema(schema: object) -> None:
+    """The schema of an agent's input: a JSON Schema for an object, or empty for plain text."""
+    problem = ""
+    if not isinstance(schema, dict):
+        problem = "Must be a JSON object."
+    elif schema and schema.get("type") != "object":
+        problem = 'Must describe an object: "type": "object".'
+    elif len(json.dumps(schema)) > 100_000:
+        problem = "Is larger than 100 kB."
+    else:
+        try:
+            Draft202012Validator.check_schema(schema)
+        except SchemaError as error:
+            problem = f"Is not a JSON Schema: {error.message[:200]}"
+    if problem:
+        raise InvalidInput(f"The input schema {problem[0].lower()}{problem[1:]}", fields={"input_json_schema": [problem]})
+
+
+def assign_servers(agent: Agent, server_ids: Iterable[int], *, actor: Actor) -> None:
+    """Make the agent's servers exactly these. Ids of other organizations are unknown here."""
+    actor.require_admin()
+    wanted = set(server_ids)
+    servers = McpServer.objects.visible_to(actor).in_bulk(wanted)
+    if unknown := wanted - servers.keys():
+        message = f"There is no MCP server with id {', '.join(map(str, sorted(unknown)))}."
+        raise InvalidInput(message, fields={"mcp_server_config_ids": [message]})
+    with transaction.atomic():
+        before = dict(agent.assignments.values_list("server_id", "server__name"))
+        agent.assignments.exclude(server_id__in=wanted).delete()
+        AgentServer.objects.bulk_create(
+            [AgentServer(agent=agent, server_id=pk) for pk in sorted(wanted - before.keys())], ignore_conflicts=True
+        )
+        if before.keys() != wanted:
+            names = sorted(server.name for server in servers.values())
+            audit.record(actor, "assigned", agent, {"servers": [sorted(before.values()), names]})
+
+
+def switch_tools(agent: Agent, server: McpServer, enabled_names: Iterable[str], *, actor: Actor) -> None:
+    """Turn exactly these tools of an assigned server on for the agent, and every other known one off.
+
+    A tool that appears later is on: switches exist only for tools an admin has seen.
+    """
+    actor.require_admin()
+    if not agent.assignments.filter(server=server).exists():
+        raise NotFound(f"{server} is not assigned to {agent}.")
+    known = set(server.tools.values_list("name", flat=True))
+    on = set(enabled_names)
+    if unknown := on - known:
+        raise InvalidInput(f"{server} has no tool {sorted(unknown)[0]}.", fields={"tools": ["Unknown tool."]})
+    with transaction.atomic():
+        rows = ToolGrant.objects.filter(agent=agent, server=server)
+        before = set(rows.filter(is_enabled=False).values_list("tool_name", flat=True))
+        off = known - on
+        rows.delete()
+        ToolGrant.objects.bulk_create(
+            [ToolGrant(agent=agent, server=server, tool_name=name, is_enabled=False) for name in sorted(off)]
+        )
+        if before & known != off:
+            audit.record(actor, "switched_tools", agent, {f"off at {server}": [sorted(before & known), sorted(off)]})
+
+
+def assigned_servers(agent: Agent, *, with_tools: bool = True) -> list[McpServer]:
+    """The agent's servers in a stable order, each with its known tools prefetched as `known_tools`."""
+    servers = McpServer.objects.filter(assignments__agent=agent).select_related("auth_config", "organization")
+    if with_tools:
+        present = Tool.objects.filter(gone_at=None).order_by("name")
+        servers = servers.prefetch_related(Prefetch("tools", queryset=present, to_attr="known_tools"))
+    return list(servers.order_by("pk"))
+
+
+def tools_switched_off(agent: Agent) -> set[tuple[int, str]]:
+    """(server id, tool name) of every tool that is off for the agent."""
+    return set(agent.tool_grants.filter(is_enabled=False).values_list("server_id", "tool_name"))
+
+
+def delete_agent(agent: Agent, *, actor: Actor) -> None:
+    actor.require_admin()
+    audit.delete_audited(agent, actor=actor)
+
+
+# --- Models ------------------------------------------------------------------------------------------------------------
+
+
+def find_llm_config(pk: str | int, *, actor: Actor) -> LlmConfig:
+    rows = LlmConfig.objects.filter(organization=actor.organization)
+    config = rows.filter(pk=int(pk)).first() if str(pk).isdigit() else rows.filter(name=pk).first()
+    if config is None:
+        raise NotFound("There is no such LLM config.")
+    return config
+
+
+def save_llm_config(config: LlmConfig, *, actor: Actor) -> None:
+    actor.require_admin()
+    if config._state.adding:
+        config.organization = actor.organization
+    check_field_url(config.base_url, "base_url")
+    try:
+        config.full_clean()
+    except ValidationError as error:
+        raise audit.invalid_input(error) from None
+    audit.save_audited(config, actor=actor)
+
+
+def delete_llm_config(config: LlmConfig, *, actor: Actor) -> None:
+    actor.require_admin()
+    try:
+        audit.delete_audited(config, actor=actor)
+    except ProtectedError:
+        names = ", ".join(config.agents.values_list("name", flat=True)[:5])
+        raise Conflict(f"Still used by {names}. Choose another model there first.", code="in_use") from None

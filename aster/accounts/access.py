@@ -1,0 +1,127 @@
+"""Role facts: who is acting, in which organization, with what rights. Every service asks here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject
+
+from aster.accounts.models import ApiKey, Membership, Organization, Role, User
+from aster.errors import NotAllowed
+
+SESSION_ORGANIZATION = "organization_id"
+
+# What an API key may be limited to. Other scopes (files:read, …) are the organization's own, for tools.
+READ, MANAGE, CONNECT, CALL = "aster:read", "aster:manage", "aster:connect", "aster:call"
+KEY_SCOPES = {
+    "*": "Everything its owner may do",
+    READ: "Read servers, agents, connections and tools",
+    MANAGE: "Change servers, auth configs, agents and people",
+    CONNECT: "Connect and disconnect the owner's accounts",
+    CALL: "Call tools with the owner's connections",
+}
+_OWN_HIERARCHY: Mapping[str, list[str]] = {MANAGE: [READ], CONNECT: [READ], CALL: [READ]}
+
+
+@dataclass(frozen=True)
+class Actor:
+    """The one who acts: a person (through a page, a key, a command) or Aster itself (`user` is None)."""
+
+    organization: Organization
+    user: User | None
+    role: str
+    via: str = "page"
+    scopes: frozenset[str] = frozenset({"*"})
+    api_key: ApiKey | None = None
+    request_id: str = ""
+
+    @classmethod
+    def system(cls, organization: Organization, via: str = "task") -> Actor:
+        return cls(organization, None, Role.ADMIN, via=via)
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == Role.ADMIN
+
+    @property
+    def person(self) -> User:
+        """The acting person; connections belong to people, so this refuses Aster itself."""
+        if self.user is None:
+            raise NotAllowed("Only a person can do this.")
+        return self.user
+
+    def require_admin(self) -> None:
+        if not self.is_admin:
+            raise NotAllowed("Only an admin of the organization can do this. Ask one of them.")
+        self.require_scope(MANAGE)
+
+    def require_scope(self, scope: str) -> None:
+        if not self.holds(scope):
+            raise NotAllowed(f"This API key lacks the scope {scope}.", code="missing_scope", extra={"scope": scope})
+
+    def holds(self, scope: str) -> bool:
+        # A key that carries a tool scope (files:read) is meant for calling; without this it could do nothing at all.
+        if scope == CALL and any(not held.startswith("aster:") for held in self.scopes):
+            return True
+        return covers(self.scopes, scope, self.organization.scope_hierarchy)
+
+
+def covers(held: Iterable[str], needed: str, hierarchy: Mapping[str, Iterable[str]]) -> bool:
+    """Whether `held` scopes include `needed`, following the hierarchy (`files:write → files:read`, `admin → *`)."""
+    queue, seen = list(held), set[str]()
+    while queue:
+        scope = queue.pop()
+        if scope in ("*", needed):
+            return True
+        if scope not in seen:
+            seen.add(scope)
+            queue += [*hierarchy.get(scope, ()), *_OWN_HIERARCHY.get(scope, ())]
+    return False
+
+
+def organizations_of(user: User) -> QuerySet[Organization]:
+    return Organization.objects.all() if user.is_superuser else Organization.objects.filter(memberships__user=user)
+
+
+def find_actor(user: User, organization_id: int | None, **how: Any) -> Actor | None:
+    """The actor `user` is in the given organization, or in their first one. None if they belong to none."""
+    memberships = Membership.objects.filter(user=user).select_related("organization").order_by("organization__name")
+    chosen = memberships.filter(organization_id=organization_id).first() if organization_id else None
+    if chosen is None and user.is_superuser:
+        organization = organizations_of(user).filter(pk=organization_id).first() if organization_id else None
+        organization = organization or organizations_of(user).first()
+        return Actor(organization, user, Role.ADMIN, **how) if organization else None
+    chosen = chosen or memberships.first()
+    return Actor(chosen.organization, user, chosen.role, **how) if chosen else None
+
+
+class ActorRequest(HttpRequest):
+    """A request past the door: signed in and acting in an organization."""
+
+    user: User
+    actor: Actor
+
+
+class MembershipMiddleware:
+    """Puts `request.actor` (an Actor, or None) on every request; looked up once, when first asked for."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        cast(Any, request).actor = SimpleLazyObject(lambda: _actor_of(request))
+        return self.get_response(request)
+
+
+def _actor_of(request: HttpRequest) -> Actor | None:
+    if not request.user.is_authenticated:
+        return None
+    user = cast(User, request.user)
+    chosen = request.session.get(SESSION_ORGANIZATION)
+    return find_actor(user, chosen, via="page", request_id=getattr(request, "request_id", ""))
+
+

@@ -1,0 +1,90 @@
+"""The Control Hub: Django's admin site with our pages, our shell, and entry by membership instead of `is_staff`."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, URLResolver, path
+
+from aster.accounts.access import Actor, organizations_of
+from aster.accounts.models import User
+
+
+class ControlHub(AdminSite):
+    site_header = site_title = "Aster"
+    index_title = "Control Hub"
+    login_template = "admin/login.html"
+    enable_nav_sidebar = False
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Members of an organization get in; what they may do there is decided per page and per model."""
+        user = request.user
+        return user.is_active and user.is_authenticated and bool(cast(Any, request).actor)
+
+    def get_urls(self) -> list[URLResolver | URLPattern]:
+        from agents.views import urlpatterns as agent_pages
+        from aster.accounts.views import urlpatterns as account_pages
+        from integrations.views import urlpatterns as integration_pages
+
+        pages = [*account_pages, *integration_pages, *agent_pages]
+        return [path("records/", self.admin_view(self.records), name="records"), *pages, *super().get_urls()]
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return HttpResponseRedirect("/hub/integrations/")
+
+    def records(self, request: HttpRequest) -> HttpResponse:
+        """Django admin's own front page: every change list this person may open."""
+        return super().index(request, {"title": "All records"})
+
+
+def shell_context(request: HttpRequest) -> dict[str, Any]:
+    """What the shell around every page shows: organization, navigation, person. Looked up when the template asks."""
+    actor = getattr(request, "actor", None)
+    if not actor:
+        return {"shell": {}, "nav": [], "actor": None}
+    return {"shell": lambda: _shell(actor), "nav": lambda: _navigation(actor, request.path), "actor": actor}
+
+
+def _shell(actor: Actor) -> dict[str, Any]:
+    user: User = actor.person
+    return {
+        "organization": actor.organization,
+        "organizations": list(organizations_of(user).order_by("name")[:50]),
+        "user": {"name": str(user), "email": user.email},
+        "role": "Admin" if actor.is_admin else "Member",
+    }
+
+
+def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
+    from integrations.models import Connection, ConnectionStatus
+
+    mine = Connection.objects.filter(auth_config__organization=actor.organization, user=actor.user)
+    broken = mine.filter(status=ConnectionStatus.ERROR).count()
+    work = [
+        ("Integrations", "/hub/integrations/", "integrations", ("/hub/servers/",)),
+        ("Agents", "/hub/agents/", "agents", ("/hub/agent/",)),
+        ("Playground", "/hub/playground/", "play", ()),
+        ("My connections", "/hub/connections/", "link", ()),
+    ]
+    organization = [
+        ("Members", "/hub/members/", "members", ()),
+        ("API keys", "/hub/api-keys/", "key", ()),
+        ("Activity", "/hub/activity/", "activity", ()),
+    ]
+    if actor.is_admin:
+        organization += [
+            ("Sign-ins", "/hub/matrix/", "shield", ()),
+            ("Settings", "/hub/organization/", "wrench", ()),
+        ]
+    counts = {"My connections": broken}
+
+    def item(label: str, url: str, icon: str, also: tuple[str, ...]) -> dict[str, Any]:
+        active = here.startswith((url, *also))
+        return {"label": label, "url": url, "icon": icon, "active": active, "count": counts.get(label), "tone": "error"}
+
+    return [
+        {"label": "", "items": [item(*entry) for entry in work]},
+        {"label": "Organization", "items": [item(*entry) for entry in organization]},
+    ]

@@ -1,0 +1,86 @@
+"""The base of every change list and form in the Control Hub: rows of one's organization, written by services."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+from django.contrib import admin, messages
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse
+
+from aster.accounts.access import Actor
+from aster.errors import AsterError
+from aster.pages import flash_error
+
+M = TypeVar("M", bound=Model)
+
+
+def actor_of(request: HttpRequest) -> Actor:
+    return cast(Actor, cast(Any, request).actor)
+
+
+class OrgScopedAdmin(admin.ModelAdmin[M]):
+    """Members see their organization's rows, admins change them. Subclasses say how rows belong and which verbs write.
+
+    `organization_path` is the lookup from a row to its organization.
+    """
+
+    organization_path = "organization"
+    admins_only = False
+    can_add = can_change = can_delete = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
+        rows = super().get_queryset(request)
+        actor = actor_of(request)
+        return rows.filter(**{self.organization_path: actor.organization}) if actor else rows.none()
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+        actor = actor_of(request)
+        return bool(actor) and (actor.is_admin or not self.admins_only)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self.can_add and self._may_change(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+        return self.can_change and self._may_change(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: M | None = None) -> bool:
+        return self.can_delete and self._may_change(request)
+
+    def _may_change(self, request: HttpRequest) -> bool:
+        actor = actor_of(request)
+        return bool(actor) and actor.is_admin
+
+    # --- Writing goes through services; a refusal is shown and nothing is stored -----------------------------------
+
+    def delete_with_service(self, request: HttpRequest, obj: M) -> None:
+        raise NotImplementedError(f"{type(self).__name__} allows deleting but names no service for it.")
+
+    def delete_model(self, request: HttpRequest, obj: M) -> None:
+        self.delete_with_service(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[M]) -> None:
+        for obj in queryset:
+            self.delete_with_service(request, obj)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, extra_context)
+        except AsterError as error:
+            flash_error(request, error)
+            return self.response_post_save_change(request, cast(M, self.get_object(request, object_id)))
+
+    def log_addition(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """The services write the audit trail; Django's own log would double it."""
+
+    def log_change(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """See log_addition."""
+
+    def log_deletions(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """See log_addition."""
+
+    def message_user(self, request: HttpRequest, message: Any, level: Any = messages.INFO, *a: Any, **kw: Any) -> None:
+        super().message_user(request, message, level, *a, **kw)

@@ -1,0 +1,208 @@
+"""Settings, from environment variables alone (twelve-factor). Every variable is listed in README and docs/operations.md.
+
+Without `DATABASE_URL` this is a one-machine installation: SQLite, an in-memory queue inside the server process, and
+secrets generated into `ASTER_DATA_DIR`. With it, every secret must be given.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from aster.secrets_file import load_or_create
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# --- What kind of installation is this ---------------------------------------------------------------------------------
+DEBUG: bool = env.bool("DEBUG", False)
+PORT: int = env.int("PORT", 8000)
+ASTER_DATA_DIR = Path(env.str("ASTER_DATA_DIR", str(BASE_DIR / "var"))).resolve()
+ASTER_PUBLIC_URL: str = env.str("ASTER_PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+ONE_MACHINE = "DATABASE_URL" not in env.ENVIRON
+_generated = load_or_create(ASTER_DATA_DIR / "secrets.json") if ONE_MACHINE else {}
+
+
+def _secret(name: str) -> str:
+    value: str = env.str(name, _generated.get(name, ""))
+    if not value:
+        raise ImproperlyConfigured(f"Set {name}: it is generated only for a one-machine installation on SQLite.")
+    return value
+
+
+# --- Secrets -----------------------------------------------------------------------------------------------------------
+SECRET_KEY = _secret("SECRET_KEY")
+# The first key encrypts, all of them decrypt: put a new key in front to rotate (docs/operations.md).
+ASTER_ENCRYPTION_KEYS = [key for key in _secret("ASTER_ENCRYPTION_KEYS").split(",") if key]
+
+# --- What Aster may reach ------------------------------------------------------------------------------------------------
+ASTER_STDIO_COMMANDS: list[str] = env.list("ASTER_STDIO_COMMANDS", default=[])
+ASTER_ENV_VARS: list[str] = env.list("ASTER_ENV_VARS", default=[])
+ASTER_ALLOWED_HOSTS_PRIVATE: list[str] = env.list("ASTER_ALLOWED_HOSTS_PRIVATE", default=[])
+
+# --- Web -----------------------------------------------------------------------------------------------------------------
+_public = environ.urlparse(ASTER_PUBLIC_URL)
+ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[_public.hostname or "localhost"])
+if DEBUG:
+    ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
+CSRF_TRUSTED_ORIGINS = [ASTER_PUBLIC_URL]
+ROOT_URLCONF = "aster.urls"
+ASGI_APPLICATION = "aster.asgi.application"
+LOGIN_URL = "/hub/login/"
+LOGIN_REDIRECT_URL = "/hub/"
+AUTH_USER_MODEL = "accounts.User"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "aster.web.NoLocalsFilter"
+
+INSTALLED_APPS = [
+    "aster.accounts",
+    "integrations",
+    "agents",
+    "connectors",
+    "aster.apps.HubConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "servestatic.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_htmx",
+    "rest_framework",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+]
+MIDDLEWARE = [
+    "aster.web.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "aster.web.ContentSecurityPolicyMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "aster.web.CanonicalHostMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "aster.accounts.access.MembershipMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+TEMPLATES: list[dict[str, Any]] = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "aster.hub.shell_context",
+            ],
+            "builtins": ["aster.templatetags.aster"],
+        },
+    },
+]
+
+_https = _public.scheme == "https"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_NAME = "__Host-aster" if _https else "aster"
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_AGE = 14 * 24 * 3600
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("ASTER_BEHIND_PROXY", False) else None
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+
+STATIC_URL = "/static/"
+STATIC_ROOT = ASTER_DATA_DIR / "static"
+SERVESTATIC_USE_FINDERS = True
+STATICFILES_DIRS = [BASE_DIR / "aster" / "static"]
+
+# --- Data ----------------------------------------------------------------------------------------------------------------
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.db_url("DATABASE_URL", default=f"sqlite:///{ASTER_DATA_DIR / 'aster.sqlite3'}")
+}
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # IMMEDIATE takes the write lock at BEGIN, so that two writers queue instead of failing at COMMIT.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    DATABASES["default"]["TEST"] = {"NAME": str(ASTER_DATA_DIR / "test.sqlite3")}
+else:
+    DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+]
+
+# --- Queue: the database is the truth, a message only makes due work happen sooner ---------------------------------------
+CELERY_BROKER_URL: str = env.str("REDIS_URL", "memory://")
+CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.02} if CELERY_BROKER_URL == "memory://" else {}
+CELERY_TASK_IGNORE_RESULT = True
+# Worker and scheduler run inside the web process unless a broker connects several.
+ASTER_EMBEDDED_WORKER: bool = env.bool("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL == "memory://")
+CELERY_TIMEZONE = "UTC"
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BEAT_SCHEDULE = {
+    "refresh-due-connections": {"task": "integrations.tasks.refresh_due_connections", "schedule": 10.0},
+    "sync-due-servers": {"task": "integrations.tasks.sync_due_servers", "schedule": 60.0},
+    "delete-expired": {"task": "integrations.tasks.delete_expired", "schedule": 600.0},
+}
+
+# --- Words, time, logs ---------------------------------------------------------------------------------------------------
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+FORMS_URLFIELD_ASSUME_HTTPS = True
+LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"request_id": {"()": "aster.web.RequestIdFilter"}},
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
+    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
+    # httpx2 logs every URL at INFO: authorization codes and ids do not belong in logs.
+    "loggers": {
+        "django": {"handlers": [], "propagate": True, "level": "INFO"},
+        **{name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "mcp", "celery", "kombu", "uvicorn.access")},
+    },
+}
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "aster.accounts.authentication.ApiKeyAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["aster.accounts.authentication.IsMember"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PAGINATION_CLASS": "aster.api.CursorPages",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "aster.api.handle_exception",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Aster API",
+    "DESCRIPTION": "Register MCP servers, connect people, let agents call tools. Send an API key as "
+    "`Authorization: Bearer …` or `X-API-Key`, or use the session cookie with a CSRF token.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+}

@@ -1,0 +1,64 @@
+"""Every address of Aster but the gateway's, which `aster.asgi` serves before Django."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from agents import api as agents_api
+from aster.accounts import api as accounts_api
+from django.contrib import admin
+from integrations import api as integrations_api
+from integrations.views import oauth_callback
+
+
+def healthz(request: HttpRequest) -> HttpResponse:
+    """The process serves. Asks nothing of database or queue, so that a busy database does not restart the server."""
+    return JsonResponse({"status": "ok"})
+
+
+api_v1: list[URLPattern | URLResolver] = [
+    path("auth_configs", integrations_api.AuthConfigList.as_view()),
+    path("auth_configs/<str:key>", integrations_api.AuthConfigDetail.as_view()),
+    path("oauth/callback", integrations_api.OAuthCallback.as_view()),
+    path("oauth/<str:key>/authorize", integrations_api.Authorize.as_view()),
+    path("config/mcp-server", integrations_api.ServerList.as_view()),
+    path("config/mcp-server/discover", integrations_api.ServerDiscover.as_view()),
+    path("config/mcp-server/test", integrations_api.ServerTestUnsaved.as_view()),
+    path("config/mcp-server/<str:key>", integrations_api.ServerDetail.as_view()),
+    path("config/mcp-server/<str:key>/test", integrations_api.ServerTest.as_view()),
+    path("config/mcp-server/<str:key>/connect", integrations_api.ServerConnect.as_view()),
+    path("config/mcp-server/<str:key>/connection", integrations_api.ServerConnection.as_view()),
+    path("config/mcp-server/<str:key>/disconnect", integrations_api.ServerDisconnect.as_view()),
+    path("config/mcp-server/<str:key>/tools", integrations_api.ServerTools.as_view()),
+    path("config/mcp-server/<str:key>/tools/refresh", integrations_api.ServerToolsRefresh.as_view()),
+    path("config/mcp-server/<str:key>/tools/call", agents_api.ServerToolCall.as_view()),
+    path("connections", integrations_api.ConnectionList.as_view()),
+    path("connections/<int:pk>", integrations_api.ConnectionDetail.as_view()),
+    path("config/agent", agents_api.AgentList.as_view()),
+    path("config/agent/<str:key>", agents_api.AgentDetail.as_view()),
+    path("config/agent/<str:key>/tools", agents_api.AgentTools.as_view()),
+    path("config/agent/<str:key>/tools/call", agents_api.AgentToolCall.as_view()),
+    path("config/llm", agents_api.LlmConfigList.as_view()),
+    path("config/llm/<str:key>", agents_api.LlmConfigDetail.as_view()),
+    path("organization", accounts_api.OrganizationView.as_view()),
+    path("members", accounts_api.MemberList.as_view()),
+    path("members/<int:pk>", accounts_api.MemberDetail.as_view()),
+    path("api_keys", accounts_api.ApiKeyList.as_view()),
+    path("api_keys/<int:pk>", accounts_api.ApiKeyDetail.as_view()),
+    path("audit_events", accounts_api.AuditEventList.as_view()),
+    path("tool_calls", agents_api.ToolCallList.as_view()),
+]
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", RedirectView.as_view(url="/hub/")),
+    path("admin/", RedirectView.as_view(url="/hub/")),
+    path("healthz", healthz),
+    path("hub/", admin.site.urls),
+    path("api/mcp/oauth/callback", oauth_callback, name="oauth-callback"),
+    path("api/v1/", include(api_v1)),
+    path("api/openapi.json", SpectacularAPIView.as_view(urlconf="aster.urls"), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
+]

@@ -1,0 +1,29 @@
+"""Aster's MCP client: async, both eras, four transports, no ORM. One kind of error leaves it: `UpstreamError`.
+
+`open_target(target)` yields a `Session` with `list_tools()` and `call_tool()`; `check_target(target)` is the test that
+guards saving a server; `probe_target(target)` only finds out what is there.
+"""
+
+from integrations.mcp_client.check import CheckResult, check_target
+from integrations.mcp_client.failures import AuthChallenge
+from integrations.mcp_client.probe import Probe, probe_target, probe_url
+from integrations.mcp_client.session import Session, open_target
+from integrations.mcp_client.target import Era, Target, TokenSource, TransportName, register_connector_resolver
+from integrations.mcp_client.tools import ToolListing
+
+__all__ = [
+    "AuthChallenge",
+    "CheckResult",
+    "Era",
+    "Probe",
+    "Session",
+    "Target",
+    "TokenSource",
+    "ToolListing",
+    "TransportName",
+    "check_target",
+    "open_target",
+    "probe_target",
+    "probe_url",
+    "register_connector_resolver",
+]

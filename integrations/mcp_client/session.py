@@ -1,0 +1,315 @@
+"""What the rest of Aster uses: open a target, list its tools, call them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import anyio
+from mcp.shared.dispatcher import ProgressFnT
+from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
+from mcp_types import URL_ELICITATION_REQUIRED
+
+from aster.egress import ResponseTooLarge
+from aster.errors import AsterError, UpstreamError
+from integrations.mcp_client.channel import Channel
+from integrations.mcp_client.failures import USE_HTTP, AuthChallenge, Refusal, timed_out
+from integrations.mcp_client.probe import MODERN_ERRORS, probe_target, require_streamable
+from integrations.mcp_client.target import Era, Target
+from integrations.mcp_client.tools import (
+    ToolCollector,
+    ToolListing,
+    describe_input_required,
+    find_header_problem,
+    read_call_result,
+    result_too_large,
+)
+
+HEADER_MISMATCH = -32020
+# Invalid request, unknown method, invalid params: how a server of one era receives a request of the other.
+STRANGE_REQUEST = frozenset({-32600, -32601, -32602}) | MODERN_ERRORS
+DIAGNOSIS_SECONDS = 5.0
+BACKOFF_SECONDS = 0.2
+MAX_BACKOFF_SECONDS = 2.0
+Result = TypeVar("Result")
+
+
+@asynccontextmanager
+async def open_target(target: Target) -> AsyncIterator[Session]:
+    """A `Session` at `target`, ready for calls; may be entered and left in different tasks.
+
+    Raises UpstreamError (AuthChallenge for 401 and 403), ForbiddenAddress, or what `target.token` raises.
+    """
+    session = Session(target)
+    try:
+        await session.open()
+        yield session
+    except Exception:
+        await session.close()
+        raise
+    except BaseException:  # cancelled: no time for goodbyes
+        await session.close(politely=False)
+        raise
+    else:
+        await session.close()
+
+
+class Session:
+    """A conversation with one server that outlives its connection: see `_repair`. Calls may run concurrently.
+
+    `era` and `discover` are to be stored and given back in the next `Target`.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._channel: Channel | None = None
+        self._repairing = asyncio.Lock()
+        self._schemas: dict[str, Mapping[str, Any]] = {}
+
+    @property
+    def era(self) -> Era:
+        return self._live.era
+
+    @property
+    def protocol_version(self) -> str:
+        return self._live.sdk.protocol_version or ""
+
+    @property
+    def server_info(self) -> dict[str, Any]:
+        """Name and version as the server gives them: for display only."""
+        info = self._live.sdk.server_info
+        return info.model_dump(by_alias=True, mode="json", exclude_none=True) if info else {}
+
+    @property
+    def instructions(self) -> str:
+        return self._live.sdk.instructions or ""
+
+    @property
+    def discover(self) -> dict[str, Any] | None:
+        """The modern server's description of itself; None for a legacy server."""
+        return self._live.discover
+
+    async def list_tools(self) -> ToolListing:
+        """All pages of tools/list within `target.timeout` seconds. Raises UpstreamError (step tools)."""
+        return await self._retry(self._list_tools)
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        tool: Mapping[str, Any] | None = None,
+        progress: ProgressFnT | None = None,
+        timeout: float | None = None,
+        meta: Mapping[str, Any] | None = None,
+        idempotent: bool = False,
+    ) -> dict[str, Any]:
+        """Call a tool; its wire CallToolResult comes back untouched, also one with `isError`.
+
+        `tool` is the stored wire tool. Give it when the session has not listed the tools: modern servers want some
+        arguments mirrored into headers (`x-mcp-header`), and only its schema tells which. `timeout` in seconds,
+        `target.timeout` if not given. Only an `idempotent` call is tried again after a fault that may have happened
+        while it ran. Raises UpstreamError (step call): `tool_call_failed` if the server refuses, `timeout`,
+        `result_too_large`.
+        """
+        schema = (tool or {}).get("inputSchema") or self._schemas.get(name)
+        seconds = timeout or self.target.timeout
+
+        async def call() -> dict[str, Any]:
+            return await self._call_tool(name, dict(arguments or {}), schema, progress, seconds, dict(meta or {}))
+
+        return await (self._retry(call) if idempotent else call())
+
+    async def open(self) -> None:
+        try:
+            self._channel = await self._open_channel()
+        except Refusal as refusal:
+            raise refusal.error from None
+
+    async def _open_channel(self) -> Channel:
+        target = self.target
+        try:
+            return await self._retry(lambda: self._connect(target.era, target.discover))
+        except Refusal as refusal:
+            # What is remembered may be out of date: a server of the other era refuses our first words.
+            if not target.era or not _is_strange(refusal):
+                raise
+        return await self._retry(lambda: self._connect("", None))
+
+    async def close(self, *, politely: bool = True) -> None:
+        if self._channel:
+            await self._channel.close(politely=politely)
+
+    @property
+    def _live(self) -> Channel:
+        assert self._channel is not None  # noqa: S101 - open() came first
+        return self._channel
+
+    async def _connect(self, era: Era, discover: Mapping[str, Any] | None) -> Channel:
+        target = self.target
+        if target.transport == "sse":
+            return await self._connect_sse()
+        if era or target.transport != "streamable_http":
+            return await self._start(era, discover)
+        probe = await probe_target(target)
+        require_streamable(probe, target)
+        channel = await self._start(probe.era, probe.discover)
+        channel.is_assumed = False
+        return channel
+
+    async def _start(self, era: Era, discover: Mapping[str, Any] | None) -> Channel:
+        channel = Channel(self.target)
+        try:
+            await channel.start()
+            await channel.negotiate(era, discover)
+        except BaseException:
+            await channel.close(politely=False)
+            raise
+        return channel
+
+    async def _connect_sse(self) -> Channel:
+        try:
+            return await self._start("legacy", None)
+        except AuthChallenge:
+            raise
+        except (Refusal, UpstreamError) as failure:
+            error = failure.error if isinstance(failure, Refusal) else failure
+        # It may be a Streamable HTTP server: worth a question, since the two are easily mistaken for each other.
+        try:
+            seconds = min(self.target.timeout, DIAGNOSIS_SECONDS)
+            found = await probe_target(replace(self.target, timeout=seconds))
+        except AsterError:
+            raise error from None
+        if found.transport == "streamable_http":
+            raise UpstreamError("The address does not speak SSE.", step="initialize", hint=USE_HTTP)
+        raise error
+
+    async def _list_tools(self) -> ToolListing:
+        timeout = self.target.timeout
+        ends = time.monotonic() + timeout
+        collector = ToolCollector(checks_headers=self.era == "modern")
+        cursor: str | None = None
+        while True:
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise timed_out("tools", timeout)
+            params = {} if cursor is None else {"cursor": cursor}
+            try:
+                page = await self._request("tools/list", params, step="tools", timeout=left)
+            except Refusal as refusal:
+                raise refusal.error from None
+            cursor = collector.add_page(page)
+            if cursor is None:
+                break
+        self._schemas = {tool["name"]: tool["inputSchema"] for tool in collector.listing.tools}
+        return collector.listing
+
+    async def _call_tool(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        schema: Mapping[str, Any] | None,
+        progress: ProgressFnT | None,
+        timeout: float,
+        meta: dict[str, Any],
+    ) -> dict[str, Any]:
+        params = {"name": name, "arguments": arguments, **({"_meta": meta} if meta else {})}
+
+        async def send(schema: Mapping[str, Any] | None) -> dict[str, Any]:
+            headers = _build_param_headers(schema, arguments)
+            return await self._request(
+                "tools/call", params, step="call", timeout=timeout, progress=progress, headers=headers
+            )
+
+        try:
+            try:
+                result = await send(schema)
+            except Refusal as refusal:
+                if refusal.code != HEADER_MISMATCH:
+                    raise
+                # The schema we know is out of date. Refused before it ran, so it may be sent again.
+                await self.list_tools()
+                result = await send(self._schemas.get(name))
+        except Refusal as refusal:
+            return _read_refused_call(refusal)
+        except ResponseTooLarge:
+            raise result_too_large() from None
+        return read_call_result(result)
+
+    async def _request(self, method: str, params: Mapping[str, Any], **options: Any) -> dict[str, Any]:
+        """Send over the live channel; replace a channel that is gone, lost its session or speaks the wrong era."""
+        if self._live.is_broken:
+            await self._repair(self._live, self._live.era, self._live.discover)
+        channel = self._live
+        was_assumed = channel.is_assumed
+        try:
+            return await channel.request(method, params, **options)
+        except Refusal as refusal:
+            if _lost_session(refusal, self.target):
+                # The server answers 404 instead of looking at the request, so sending it again repeats nothing
+                # (2025-11-25, Streamable HTTP §Session Management).
+                await self._repair(channel, channel.era, None)
+            elif was_assumed and _is_strange(refusal):
+                if not await self._changes_era(channel):
+                    raise
+            else:
+                raise
+        return await self._live.request(method, params, **options)
+
+    async def _changes_era(self, channel: Channel) -> bool:
+        await self._repair(channel, "", None)
+        return self._live.era != channel.era
+
+    async def _repair(self, broken: Channel, era: Era, discover: Mapping[str, Any] | None) -> None:
+        """Put a new channel in the place of `broken`, unless a concurrent call has done so already."""
+        async with self._repairing:
+            if self._channel is not broken:
+                return
+            await broken.close(politely=False)
+            try:
+                self._channel = await self._connect(era, discover)
+            except Refusal as refusal:
+                raise refusal.error from None
+
+    async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
+        """Run a step that may be repeated, again after retryable faults as often as the target says."""
+        for attempt in range(self.target.retry_attempts):
+            try:
+                return await step()
+            except AsterError as error:
+                if not error.retryable:
+                    raise
+            except Refusal as refusal:
+                if not refusal.error.retryable:
+                    raise
+            await anyio.sleep(min(BACKOFF_SECONDS * 2**attempt, MAX_BACKOFF_SECONDS))
+        return await step()
+
+
+def _is_strange(refusal: Refusal) -> bool:
+    """Whether a server of the other era could have said this."""
+    return refusal.code in STRANGE_REQUEST or (400 <= refusal.status < 500 and refusal.status != 429)
+
+
+def _lost_session(refusal: Refusal, target: Target) -> bool:
+    """A session that the server no longer knows; some say so with 400 and words. SSE has its session in the URL."""
+    said_so = refusal.status == 400 and "session" in refusal.error.message.lower()
+    return (refusal.in_session or target.transport == "sse") and (refusal.status == 404 or said_so)
+
+
+def _build_param_headers(schema: Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> dict[str, str]:
+    if not schema or find_header_problem(schema):
+        return {}
+    return mcp_param_headers(x_mcp_header_map(schema), arguments)
+
+
+def _read_refused_call(refusal: Refusal) -> dict[str, Any]:
+    """A refusal as the error it is; only a legacy server's wish for input is a result the model can read."""
+    if refusal.code == URL_ELICITATION_REQUIRED and isinstance(refusal.data, dict):
+        asks = refusal.data.get("elicitations")
+        return describe_input_required(asks if isinstance(asks, list) else [])
+    raise refusal.error from None

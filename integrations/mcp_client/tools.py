@@ -1,0 +1,164 @@
+"""What servers say about their tools, and what tools answer: judged piece by piece, kept as it came."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp.shared.inbound import find_invalid_x_mcp_header
+from mcp_types import SERVER_INFO_META_KEY
+
+from aster.errors import UpstreamError
+from integrations.mcp_client.failures import bound_text
+
+MAX_TOOLS = 2_000
+MAX_LIST_BYTES = 4 * 1024 * 1024
+MAX_PAGES = 100
+MAX_PROBLEMS = 50
+MAX_NAME = 128
+MAX_RESULT_BYTES = 2 * 1024 * 1024
+
+
+@dataclass
+class ToolListing:
+    """The tools of a server as wire JSON, untouched; `problems` has a line for each tool or page left out."""
+
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    truncated: bool = False
+
+
+class ToolCollector:
+    """Builds a `ToolListing` from the pages of tools/list. One bad tool never costs the others."""
+
+    def __init__(self, *, checks_headers: bool) -> None:
+        self.listing = ToolListing()
+        self._checks_headers = checks_headers
+        self._names: set[str] = set()
+        self._cursors: set[str] = set()
+        self._bytes = 0
+        self._pages = 0
+
+    def add_page(self, page: Mapping[str, Any]) -> str | None:
+        """Take one result in; the cursor of the next page out, None at the end. UpstreamError if it is no page."""
+        if page.get("resultType", "complete") != "complete" or not isinstance(page.get("tools"), list):
+            raise UpstreamError("The server's tool list does not follow the MCP protocol.", step="tools")
+        self._pages += 1
+        for tool in page["tools"]:
+            if not self._add_tool(tool):
+                return None
+        return self._next_cursor(page.get("nextCursor"))
+
+    def _add_tool(self, tool: object) -> bool:
+        """False once the list is full."""
+        if problem := self._find_problem(tool):
+            self._report(problem)
+            return True
+        assert isinstance(tool, dict)  # noqa: S101 - for the type checker; _find_problem said so
+        self._bytes += count_bytes(tool)
+        if len(self.listing.tools) >= MAX_TOOLS:
+            return self._cut(f"The list is cut after {MAX_TOOLS:,} tools.")
+        if self._bytes > MAX_LIST_BYTES:
+            return self._cut(f"The list is cut after {MAX_LIST_BYTES // 1048576} MiB.")
+        self._names.add(tool["name"])
+        self.listing.tools.append(tool)
+        return True
+
+    def _find_problem(self, tool: object) -> str:
+        if not isinstance(tool, dict) or not isinstance(name := tool.get("name"), str) or not name:
+            return "A tool without a name was left out."
+        label = f"{bound_text(name, 80)!r} was left out:"
+        if len(name) > MAX_NAME:
+            return f"{label} its name is longer than {MAX_NAME} characters."
+        if name in self._names:
+            return f"{label} there is another tool of this name."
+        schema = tool.get("inputSchema")
+        if not isinstance(schema, dict):
+            return f"{label} its inputSchema is not an object."
+        if schema.get("type", "object") != "object":
+            return f"{label} its inputSchema does not describe an object."
+        if self._checks_headers and (reason := find_header_problem(schema)):
+            # 2026-07-28, Streamable HTTP §Custom Headers: clients must drop these.
+            return f"{label} {reason}"
+        return ""
+
+    def _next_cursor(self, cursor: object) -> str | None:
+        """An empty cursor is a cursor; only null or none ends the list (server/utilities/pagination)."""
+        if cursor is None:
+            return None
+        if not isinstance(cursor, str) or cursor in self._cursors:
+            self._cut("The list is cut: the server's page cursor repeats or is not a string.")
+            return None
+        if self._pages >= MAX_PAGES:
+            self._cut(f"The list is cut after {MAX_PAGES} pages.")
+            return None
+        self._cursors.add(cursor)
+        return cursor
+
+    def _cut(self, problem: str) -> bool:
+        self.listing.truncated = True
+        self.listing.problems.append(problem)
+        return False
+
+    def _report(self, problem: str) -> None:
+        if len(self.listing.problems) < MAX_PROBLEMS:
+            self.listing.problems.append(problem)
+
+
+def find_header_problem(schema: Mapping[str, Any]) -> str:
+    try:
+        reason = find_invalid_x_mcp_header(schema)
+    except RecursionError:
+        return "its inputSchema is nested too deeply."
+    return bound_text(reason, 160) if reason else ""
+
+
+def count_bytes(value: object) -> int:
+    try:
+        return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    except RecursionError:
+        return MAX_LIST_BYTES
+
+
+def read_call_result(result: dict[str, Any]) -> dict[str, Any]:
+    """The CallToolResult on the wire as the server gave it, without what belongs to the exchange with that server.
+
+    A modern server that asks for input instead gets no answer from Aster: the asking becomes an error the model can
+    read. Raises UpstreamError (step call; code `result_too_large` above 2 MiB).
+    """
+    if count_bytes(result) > MAX_RESULT_BYTES:
+        raise result_too_large()
+    kept = {key: value for key, value in result.items() if key != "resultType"}
+    match result.get("resultType", "complete"):
+        case "complete":
+            pass
+        case "input_required":
+            requests = result.get("inputRequests")
+            asks = requests.values() if isinstance(requests, dict) else []
+            return describe_input_required([ask.get("params") for ask in asks if isinstance(ask, dict)])
+        case other:
+            kind = bound_text(other, 40)
+            raise UpstreamError(f"The tool answered with a result of unknown type {kind!r}.", step="call")
+    if not isinstance(kept.setdefault("content", []), list):
+        raise UpstreamError("The tool's answer does not follow the MCP protocol.", step="call")
+    if isinstance(meta := kept.get("_meta"), dict) and SERVER_INFO_META_KEY in meta:
+        kept["_meta"] = {key: value for key, value in meta.items() if key != SERVER_INFO_META_KEY}
+        if not kept["_meta"]:
+            del kept["_meta"]
+    return kept
+
+
+def describe_input_required(asks: list[Any]) -> dict[str, Any]:
+    """The questions of a server as an error result. The one place to change when Aster learns to relay them."""
+    known = [ask for ask in asks if isinstance(ask, dict)]
+    said = [bound_text(ask[key]) for ask in known for key in ("message", "url") if key in ask]
+    text = f"The server asks for input ({'; '.join(said) or 'without saying what for'}), which Aster cannot relay yet."
+    return {"isError": True, "content": [{"type": "text", "text": text}]}
+
+
+def result_too_large() -> UpstreamError:
+    hint = "Ask the tool for less: a smaller page, fewer fields, a narrower search."
+    message = f"The tool's result is larger than {MAX_RESULT_BYTES // 1048576} MiB."
+    return UpstreamError(message, step="call", code="result_too_large", hint=hint)

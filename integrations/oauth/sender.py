@@ -1,0 +1,81 @@
+"""The one place of this package that touches the network: one request, one bounded answer, no redirects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import httpx2
+
+from aster import egress
+from aster.errors import UpstreamError
+
+# What every function that talks to a provider takes: `aster.egress.client()`, or a plain client in tests.
+Http: TypeAlias = httpx2.Client
+
+MAX_BODY = 1024 * 1024
+TOTAL_SECONDS = 15.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole HTTP answer. It may hold tokens, so a repr shows neither headers nor body."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+def send(
+    http: Http,
+    method: str,
+    url: str,
+    *,
+    step: str,
+    headers: Mapping[str, str] | None = None,
+    content: bytes | None = None,
+    seconds: float = TOTAL_SECONDS,
+) -> Answer:
+    """Send one request and read the answer, all within `seconds`.
+
+    A redirect is an answer like any other: following it would carry codes and secrets to an address nobody vetted.
+    Raises UpstreamError (with this `step`) when there is no answer, it is too long, or the address is refused.
+    """
+    asked = {"accept": "application/json", **(headers or {})}
+    try:
+        with (
+            egress.deadline(seconds),
+            http.stream(method, url, headers=asked, content=content, follow_redirects=False) as response,
+        ):
+            return Answer(url, response.status_code, response.headers, _read_bounded(response, step))
+    except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
+        error = egress.explain(exc, url)
+        error.step = step
+        # The cause carries the request, and with it the client's secret: not into a traceback.
+        raise error from None
+
+
+def _read_bounded(response: httpx2.Response, step: str) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise UpstreamError(f"{response.url.host} sent more than {MAX_BODY // 1024} KiB.", step=step)
+    return bytes(body)
+
+
+def read_json_object(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in `body`, or None. The content type is not asked: many servers get it wrong.
+
+    Refuses what PostgreSQL cannot store (NaN, infinity, NUL, half surrogates), because these documents are kept.
+    """
+    try:
+        value = json.loads(body)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and "\\u0000" not in text else None

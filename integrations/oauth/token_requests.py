@@ -1,0 +1,183 @@
+"""What a token endpoint is asked: RFC 6749 §4.1.3 (code), §4.4 (client), §6 (refresh), and RFC 7009 (revoke)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote_plus, urlencode
+
+from authlib.oauth2.auth import ClientAuth, encode_client_secret_post, encode_none
+from authlib.oauth2.rfc6749.parameters import prepare_token_request
+from authlib.oauth2.rfc7009 import prepare_revoke_token_request
+
+from aster.errors import InvalidInput, UpstreamError
+from integrations.oauth.authorization import refuse_reserved
+from integrations.oauth.sender import Answer, Http, read_json_object, send
+from integrations.oauth.tokens import TokenSet, TokenUnavailable, parse_token_response
+from integrations.oauth.wording import describe_error, name_host, read_error
+
+# What only Aster sets. A configured value could swap the grant or point the token at another resource.
+TOKEN_PARAMETERS = frozenset(
+    {
+        "grant_type",
+        "code",
+        "redirect_uri",
+        "code_verifier",
+        "refresh_token",
+        "client_id",
+        "client_secret",
+        "client_assertion",
+        "client_assertion_type",
+        "assertion",
+        "scope",
+        "resource",
+        "username",
+        "password",
+    }
+)
+
+
+@dataclass(frozen=True)
+class TokenEndpoint:
+    """Where tokens come from, and as which client. `extra` are configured parameters for every token request.
+
+    `auth_method` is one of `registration.AUTH_METHODS`.
+    """
+
+    url: str
+    client_id: str
+    client_secret: str | None = field(default=None, repr=False)
+    auth_method: str = "none"
+    resource: str | None = None
+    audience: str | None = None
+    extra: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+class Revocation(NamedTuple):
+    """How a revocation ended, and the words for it. It never keeps a token from being deleted here."""
+
+    outcome: Literal["revoked", "unsupported", "failed"]
+    words: str
+
+
+def exchange_code(
+    endpoint: TokenEndpoint,
+    *,
+    code: str,
+    redirect_uri: str,
+    code_verifier: str | None,
+    http: Http,
+    now: datetime | None = None,
+) -> TokenSet:
+    """Turn an authorization code into tokens. `redirect_uri` is the one of the authorization request.
+
+    Raises TokenRefused, TokenUnavailable or UpstreamError(step="token"); InvalidInput for unusable client settings.
+    """
+    sent = {"code": code, "redirect_uri": redirect_uri, "code_verifier": code_verifier}
+    return _request_tokens(endpoint, "authorization_code", sent, http, now, hide=[code, code_verifier])
+
+
+def refresh(
+    endpoint: TokenEndpoint,
+    *,
+    refresh_token: str,
+    http: Http,
+    scope: str | None = None,
+    now: datetime | None = None,
+) -> TokenSet:
+    """New tokens for a refresh token, as answered: store `result.merged_with(previous)`. Raises as exchange_code()."""
+    sent = {"refresh_token": refresh_token, "scope": scope}
+    return _request_tokens(endpoint, "refresh_token", sent, http, now, hide=[refresh_token])
+
+
+def client_credentials(
+    endpoint: TokenEndpoint, *, http: Http, scope: str | None = None, now: datetime | None = None
+) -> TokenSet:
+    """Tokens for the client itself. Raises as exchange_code()."""
+    return _request_tokens(endpoint, "client_credentials", {"scope": scope}, http, now, hide=[])
+
+
+def revoke(
+    endpoint: TokenEndpoint,
+    *,
+    url: str | None,
+    token: str,
+    http: Http,
+    token_type_hint: Literal["access_token", "refresh_token"] | None = None,
+) -> Revocation:
+    """Ask the revocation endpoint `url` to end `token` (RFC 7009). Never raises: the token is deleted in any case."""
+    if not url:
+        return Revocation("unsupported", "The provider offers no revocation.")
+    try:
+        body, _headers = prepare_revoke_token_request(token, token_type_hint)
+        answer = _post(endpoint, url, body, http)
+    except (UpstreamError, InvalidInput) as error:
+        return Revocation("failed", error.message)
+    return _read_revocation(answer, [token, endpoint.client_secret])
+
+
+def _read_revocation(answer: Answer, hide: list[str | None]) -> Revocation:
+    document = read_json_object(answer.body) or {}
+    error = read_error(document)
+    if 200 <= answer.status < 300 and not error:
+        return Revocation("revoked", "The provider revoked the token.")
+    if error == "unsupported_token_type" or answer.status in (404, 405, 501):
+        return Revocation("unsupported", f"{name_host(answer.url)} does not revoke this kind of token.")
+    words = describe_error(document, hide=hide) if error else f"HTTP {answer.status}"
+    return Revocation("failed", f"{name_host(answer.url)} did not revoke the token: {words}")
+
+
+def _request_tokens(
+    endpoint: TokenEndpoint,
+    grant_type: str,
+    sent: Mapping[str, str | None],
+    http: Http,
+    now: datetime | None,
+    *,
+    hide: list[str | None],
+) -> TokenSet:
+    now = now or datetime.now(UTC)  # Before the request: the lifetime counts from when the provider issued the token.
+    refuse_reserved(endpoint.extra, TOKEN_PARAMETERS)
+    configured = {**endpoint.extra, "audience": endpoint.audience} if endpoint.audience else endpoint.extra
+    body: str = prepare_token_request(grant_type, urlencode(configured), resource=endpoint.resource, **sent)
+    try:
+        answer = _post(endpoint, endpoint.url, body, http)
+    except UpstreamError as error:
+        if error.retryable:
+            raise TokenUnavailable(error.message, hint=error.hint) from None
+        raise
+    hide = [*hide, endpoint.client_secret]
+    return parse_token_response(answer.status, answer.headers, answer.body, now=now, hide=hide)
+
+
+def _post(endpoint: TokenEndpoint, url: str, body: str, http: Http) -> Answer:
+    method = _AUTH_METHODS.get(endpoint.auth_method)
+    if method is None:
+        words = f"Aster cannot authenticate with {endpoint.auth_method}. Choose one of {', '.join(_AUTH_METHODS)}."
+        raise InvalidInput(words, fields={"token_endpoint_auth_method": [words]})
+    if endpoint.auth_method != "none" and not endpoint.client_secret:
+        words = "Enter the client secret, or choose the authentication method “none”."
+        raise InvalidInput(words, fields={"client_secret": [words]})
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    client = ClientAuth(endpoint.client_id, endpoint.client_secret, method)
+    url, headers, body = client.prepare("POST", url, headers, body)
+    return send(http, "POST", url, step="token", headers=headers, content=body.encode())
+
+
+def _encode_client_secret_basic(
+    client: Any, method: str, uri: str, headers: dict[str, str], body: str
+) -> tuple[str, dict[str, str], str]:
+    # RFC 6749 §2.3.1: both are form-encoded first. Authlib's own sends them bare: a ":" in the id then moves the
+    # border between id and secret, and a character outside Latin-1 is an exception.
+    pair = f"{quote_plus(client.client_id)}:{quote_plus(client.client_secret)}"
+    return uri, {**headers, "authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}, body
+
+
+_AUTH_METHODS: dict[str, Any] = {
+    "client_secret_basic": _encode_client_secret_basic,
+    "client_secret_post": encode_client_secret_post,
+    "none": encode_none,
+}

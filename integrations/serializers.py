@@ -1,0 +1,218 @@
+"""The shapes of API bodies about servers, auth configs and connections. Shape only: rules live in the services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rest_framework import serializers
+
+from aster.accounts.audit import REDACTED
+from integrations.models import AuthConfig, AuthType, ClientMode, Connection, McpServer, ResourceMode, Tool
+from integrations.models import TokenAuthMethod, Transport
+
+AUTH_SECRETS = ("token", "password", "client_secret")
+AUTH_MAPPINGS = ("custom_headers", "extra_token_params")
+
+# Other names for the same thing, as clients written for the APIs that Aster unites send them.
+_SERVER_NAMES = {"endpoint": "url", "auth": "auth_config", "enabled": "is_enabled", "timeout": "timeout_seconds"}
+_AUTH_NAMES = {
+    **{"type": "auth_type", "auth_url": "authorization_url", "register_url": "registration_url"},
+    **{"headers": "custom_headers", "auth_token": "token", "api_key": "token", "scope": "scopes"},
+}
+
+
+class ChoiceField(serializers.ChoiceField):
+    """A choice in any case."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        by_case = {str(key).lower(): key for key in self.choices}
+        return super().to_internal_value(by_case.get(str(data).lower(), data))
+
+
+class AuthTypeField(ChoiceField):
+    """Our auth types, and the words other products use for them."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        word = str(data).lower()
+        if word in ("token", "api_key", "bearer_token"):
+            return AuthType.BEARER
+        if "client_credentials" in word:
+            return AuthType.CLIENT_CREDENTIALS
+        if "authorization_code" in word or word == "oauth":
+            return AuthType.AUTHORIZATION_CODE
+        return super().to_internal_value(data)
+
+
+class TextsField(serializers.ListField):
+    """A list of texts, or one text with spaces between (as OAuth writes scopes)."""
+
+    child = serializers.CharField(max_length=2000)
+
+    def to_internal_value(self, data: Any) -> Any:
+        return super().to_internal_value(data.split() if isinstance(data, str) else data)
+
+
+def _renamed(data: Any, names: Mapping[str, str]) -> Any:
+    if not isinstance(data, Mapping):
+        return data
+    return {names.get(key, key): value for key, value in data.items()}
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields it does not know: a misspelt name must not be silently dropped."""
+
+    names: Mapping[str, str] = {}
+    ignored: frozenset[str] = frozenset()
+
+    def to_internal_value(self, data: Any) -> Any:
+        data = _renamed(data, self.names)
+        if isinstance(data, Mapping):
+            known = {name for name, field in self.fields.items()}
+            if unknown := sorted(set(data) - known - self.ignored):
+                raise serializers.ValidationError({name: ["Unknown field."] for name in unknown})
+        return super().to_internal_value(data)
+
+
+class AuthConfigIn(StrictSerializer):
+    names = _AUTH_NAMES
+    ignored = frozenset({"id", "created_at", "updated_at", "callback_url", "discovered_at"})
+
+    name = serializers.CharField(max_length=100, required=False)
+    auth_type = AuthTypeField(choices=AuthType.choices)
+    custom_headers = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    token = serializers.CharField(required=False, allow_blank=True, trim_whitespace=True)
+    username = serializers.CharField(max_length=200, required=False, allow_blank=True)
+    password = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
+    client_mode = ChoiceField(choices=ClientMode.choices, required=False)
+    client_id = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    client_secret = serializers.CharField(required=False, allow_blank=True, trim_whitespace=True)
+    token_endpoint_auth_method = ChoiceField(choices=TokenAuthMethod.choices, required=False, allow_blank=True)
+    use_pkce = serializers.BooleanField(required=False)
+    allowed_redirect_uris = TextsField(required=False)
+    issuer = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    authorization_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    token_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    registration_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    revocation_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    resource = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    scopes = TextsField(required=False)
+    resource_mode = ChoiceField(choices=ResourceMode.choices, required=False)
+    audience = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    extra_authorize_params = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    extra_token_params = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    scope_on_refresh = serializers.BooleanField(required=False)
+
+
+class ServerIn(StrictSerializer):
+    names = _SERVER_NAMES
+    ignored = frozenset(
+        {"id", "slug", "status", "status_text", "error", "tool_count", "era", "protocol_version", "last_test"}
+        | {"tested_at", "created_at", "updated_at", "connection_test_result", "discovery_result", "auth_type"}
+    )
+
+    name = serializers.CharField(max_length=100)
+    description = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    transport = ChoiceField(choices=Transport.choices, required=False)
+    url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    command = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    args = serializers.ListField(child=serializers.CharField(max_length=2000, allow_blank=True), required=False)
+    env = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    working_dir = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    auth_config_id = serializers.CharField(required=False, allow_null=True)
+    auth_config = AuthConfigIn(required=False, allow_null=True)
+    timeout_seconds = serializers.IntegerField(min_value=1, max_value=600, required=False)
+    retry_attempts = serializers.IntegerField(min_value=0, max_value=5, required=False)
+    is_enabled = serializers.BooleanField(required=False)
+    test_connection = serializers.BooleanField(required=False, default=True)
+
+    def to_internal_value(self, data: Any) -> Any:
+        # {"name": …, "config": {"endpoint": …, "auth": {…}}} is the same server written the other way.
+        if isinstance(data, Mapping) and isinstance(data.get("config"), Mapping):
+            data = {**{key: value for key, value in data.items() if key != "config"}, **data["config"]}
+        return super().to_internal_value(data)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs.get("auth_config") and attrs.get("auth_config_id"):
+            raise serializers.ValidationError({"auth_config": ["Give either auth_config or auth_config_id."]})
+        return attrs
+
+
+class DiscoverIn(StrictSerializer):
+    names = {"endpoint": "url"}
+    url = serializers.CharField(max_length=2000)
+
+
+class CallIn(StrictSerializer):
+    name = serializers.CharField(max_length=200)
+    arguments = serializers.DictField(required=False, allow_empty=True, default=dict)
+
+
+def redacted(secret: Any) -> Any:
+    if isinstance(secret, dict):
+        return dict.fromkeys(secret, REDACTED)
+    return REDACTED if secret else ""
+
+
+def keep_redacted(sent: dict[str, str], stored: dict[str, str]) -> dict[str, str]:
+    """A mapping where every `[REDACTED]` stands for the value stored under that name."""
+    return {name: stored.get(name, value) if value == REDACTED else value for name, value in sent.items()}
+
+
+def fill_auth_config(auth: AuthConfig, values: Mapping[str, Any]) -> AuthConfig:
+    """Copy a body onto a row, keeping every secret that came back as `[REDACTED]`."""
+    for name, value in values.items():
+        if name in AUTH_SECRETS and value == REDACTED:
+            continue
+        setattr(auth, name, keep_redacted(value, getattr(auth, name)) if name in AUTH_MAPPINGS else value)
+    if "client_mode" not in values and values.get("client_id"):
+        auth.client_mode = ClientMode.KNOWN
+    return auth
+
+
+def show_auth_config(auth: AuthConfig) -> dict[str, Any]:
+    from integrations.models import callback_url
+
+    plain = {name: getattr(auth, name) for name in AuthConfigIn().fields if name not in (*AUTH_SECRETS, *AUTH_MAPPINGS)}
+    secrets = {name: redacted(getattr(auth, name)) for name in (*AUTH_SECRETS, *AUTH_MAPPINGS)}
+    times = {"created_at": auth.created_at, "updated_at": auth.updated_at, "discovered_at": auth.discovered_at}
+    return {"id": auth.pk, **plain, **secrets, "callback_url": callback_url(), **times}
+
+
+def show_connection(connection: Connection) -> dict[str, Any]:
+    """A connection without its tokens."""
+    names = ("id", "status", "scopes", "issuer", "expires_at", "refresh_at", "refreshed_at", "last_used_at")
+    return {
+        **{name: getattr(connection, name) for name in names},
+        "auth_config_id": connection.auth_config_id,
+        "auth_config": connection.auth_config.name,
+        "user": connection.user.email if connection.user else None,
+        "error": connection.last_error or None,
+        "connected_at": connection.connected_at,
+        "generation": connection.generation,
+    }
+
+
+def show_tool(tool: Tool) -> dict[str, Any]:
+    """A tool as its server described it, with when it was seen."""
+    seen = {"first_seen_at": tool.first_seen_at, "last_seen_at": tool.last_seen_at}
+    return {**tool.definition, "name": tool.name, **seen}
+
+
+def show_server(server: McpServer, state: Any, tool_count: int) -> dict[str, Any]:
+    """A server as the caller sees it: `status` is the caller's own."""
+    names = ("id", "slug", "name", "description", "transport", "url", "command", "args", "working_dir")
+    learned = ("timeout_seconds", "retry_attempts", "is_enabled", "era", "protocol_version", "tested_at")
+    return {
+        **{name: getattr(server, name) for name in (*names, *learned)},
+        "env": redacted(server.env),
+        "auth_config_id": server.auth_config_id,
+        "auth_type": server.auth_type,
+        "auth_config": show_auth_config(server.auth_config) if server.auth_config else None,
+        "status": state.code,
+        "error": state.message or None,
+        "tool_count": tool_count,
+        "last_test": server.last_test or None,
+        "created_at": server.created_at,
+        "updated_at": server.updated_at,
+    }

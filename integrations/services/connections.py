@@ -1,0 +1,300 @@
+"""Connect and disconnect: the two requests of an OAuth sign-in, and its end (walk 2 of docs/architecture.md)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from aster import crypto, egress
+from aster.accounts import audit
+from aster.accounts.access import CONNECT, Actor
+from aster.accounts.models import Membership
+from aster.celery import enqueue
+from aster.errors import AsterError, InvalidInput, NotFound, UpstreamError
+from integrations.models import (
+    AuthConfig,
+    AuthType,
+    Connection,
+    ConnectionStatus,
+    McpServer,
+    PendingAuthorization,
+    ResourceMode,
+    callback_url,
+)
+from integrations.oauth import authorization, token_requests, tokens
+from integrations.services import refresh
+from integrations.services.clients import OAuthClient, client_for
+from integrations.services.discovery import hydrate, needs_discovery
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Where to send the person, or the connection itself when nobody needs to consent."""
+
+    authorization_url: str | None = None
+    connection: Connection | None = None
+
+
+def begin_connection(
+    auth: AuthConfig, *, actor: Actor, redirect_uri: str = "", browser: str = "", return_to: str = ""
+) -> Begun:
+    """Start a connection of the acting person at `auth`.
+
+    `redirect_uri` is Aster's own callback unless an API caller asks for one the auth config allows. `browser` binds the
+    journey to a browser session. Raises InvalidInput or UpstreamError; nothing is left behind then.
+    """
+    actor.require_scope(CONNECT)
+    if auth.auth_type == AuthType.CLIENT_CREDENTIALS:
+        actor.require_admin()
+        return Begun(connection=connect_organization(auth, actor=actor))
+    if auth.auth_type != AuthType.AUTHORIZATION_CODE:
+        raise InvalidInput(f"{auth} needs no sign-in: its credentials are shared.", code="no_sign_in_needed")
+    redirect_uri = redirect_uri or callback_url()
+    if redirect_uri not in (callback_url(), *auth.allowed_redirect_uris):
+        message = "This redirect URI is not allowed. An admin can add it to the auth config's allowed redirect URIs."
+        raise InvalidInput(message, fields={"redirect_uri": [message]})
+    discover_provider(auth, actor=actor)
+    client = client_for(auth, actor=actor)
+    pkce = authorization.new_pkce() if auth.use_pkce else None
+    state = authorization.new_state()
+    resource = auth.resource if auth.resource_mode == ResourceMode.SEND else ""
+    supported = auth.provider_metadata.get("scopes_supported")
+    scopes = authorization.add_offline_access(auth.scopes, supported if isinstance(supported, list) else ())
+    url = authorization.authorization_url(
+        auth.authorization_url,
+        client_id=client.client_id,
+        redirect_uri=redirect_uri,
+        scope=" ".join(scopes) or None,
+        state=state,
+        code_challenge=pkce.challenge if pkce else None,
+        resource=resource or None,
+        audience=auth.audience or None,
+        extra=auth.extra_authorize_params,
+    )
+    PendingAuthorization.objects.create(
+        state_digest=crypto.digest(state),
+        auth_config=auth,
+        organization=actor.organization,
+        user=actor.person,
+        browser=crypto.digest(browser) if browser else "",
+        redirect_uri=redirect_uri,
+        return_to=return_to,
+        verifier=pkce.verifier if pkce else "",
+        issuer=auth.issuer,
+        iss_required=auth.iss_required,
+        client_id=client.client_id,
+        client_secret=client.client_secret,
+        token_endpoint_auth_method=client.auth_method,
+        token_url=auth.token_url,
+        revocation_url=auth.revocation_url,
+        resource=auth.resource,
+        scopes=list(scopes),
+        expires_at=timezone.now() + PendingAuthorization.LIFETIME,
+    )
+    return Begun(authorization_url=url)
+
+
+def discover_provider(auth: AuthConfig, *, actor: Actor) -> None:
+    """Make sure the endpoints of `auth` are known, asking the provider once and keeping the answer."""
+    if needs_discovery(auth) and (server := auth.servers.exclude(url="").first()):
+        result = hydrate(auth, server)
+        if result and result.oauth:
+            auth.save()
+        elif result and result.problem and not auth.token_url:
+            raise UpstreamError(result.problem, step="discovery", hint="Ask an admin to check the server's address.")
+    if not auth.token_url or (auth.needs_person and not auth.authorization_url):
+        raise UpstreamError(
+            f"Aster does not know where to sign in for {auth}.",
+            step="discovery",
+            code="endpoints_missing",
+            hint="An admin can enter the authorization URL and token URL, or check the server's address.",
+        )
+
+
+def peek_pending(state: str) -> PendingAuthorization | None:
+    """The journey a state belongs to, without ending it."""
+    rows = PendingAuthorization.objects.select_related("auth_config__organization", "organization", "user")
+    return rows.filter(state_digest=crypto.digest(state)).first() if state else None
+
+
+def complete_connection(params: Mapping[str, str], *, actor: Actor, browser: str = "") -> Connection:
+    """The provider's callback: check it, exchange the code once, store the grant.
+
+    `params` is the callback's query. A state that is unknown, used, expired, somebody else's or another browser's is
+    refused without touching anything; a known one is spent by one DELETE before the code is sent anywhere.
+    """
+    pending = _redeem(params.get("state", ""), actor=actor, browser=browser)
+    code = authorization.check_callback(params, issuer=pending.issuer or None, iss_required=pending.iss_required)
+    auth = pending.auth_config
+    with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
+        answer = token_requests.exchange_code(
+            refresh.endpoint_of(auth, pending), code=code, redirect_uri=pending.redirect_uri, code_verifier=pending.verifier or None,
+            http=egress.client(), now=timezone.now(),
+        )  # fmt: skip
+    grant = Connection(
+        auth_config=auth,
+        user=pending.user,
+        issuer=pending.issuer,
+        client_id=pending.client_id,
+        client_secret=pending.client_secret,
+        token_endpoint_auth_method=pending.token_endpoint_auth_method,
+        token_url=pending.token_url,
+        revocation_url=pending.revocation_url,
+        resource=pending.resource,
+    )
+    return _store_grant(grant, answer, pending.scopes, actor=actor)
+
+
+def _redeem(state: str, *, actor: Actor, browser: str) -> PendingAuthorization:
+    pending = peek_pending(state)
+    if pending is None or pending.expires_at <= timezone.now():
+        raise InvalidInput(
+            "This sign-in was already finished or took longer than ten minutes. Click Connect again.",
+            code="state_unknown",
+        )
+    same_browser = not pending.browser or pending.browser == crypto.digest(browser)
+    if pending.user != actor.user or pending.organization_id != actor.organization.pk or not same_browser:
+        raise InvalidInput(
+            "This sign-in was started by somebody else or in another browser. Click Connect here and try again.",
+            code="state_foreign",
+        )
+    deleted, _ = PendingAuthorization.objects.filter(pk=pending.pk).delete()
+    if not deleted:
+        raise InvalidInput("This sign-in was already finished. Click Connect again.", code="state_unknown")
+    return pending
+
+
+def connect_organization(auth: AuthConfig, *, actor: Actor) -> Connection:
+    """Client credentials: ask for a token at once; the connection belongs to the organization (RFC 6749 §4.4)."""
+    discover_provider(auth, actor=actor)
+    client = client_for(auth, actor=actor)
+    grant = Connection(
+        auth_config=auth,
+        user=None,
+        issuer=auth.issuer,
+        client_id=client.client_id,
+        client_secret=client.client_secret,
+        token_endpoint_auth_method=client.auth_method,
+        token_url=auth.token_url,
+        revocation_url=auth.revocation_url,
+        resource=auth.resource,
+    )
+    with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
+        answer = refresh.request_token(auth, grant)
+    return _store_grant(grant, answer, auth.scopes, actor=actor)
+
+
+def request_test_token(auth: AuthConfig, client: OAuthClient) -> str:
+    """A client-credentials token for an auth config that is not stored yet; nothing is kept."""
+    unsaved = Connection(
+        auth_config=auth, token_url=auth.token_url, client_id=client.client_id, client_secret=client.client_secret,
+        token_endpoint_auth_method=client.auth_method, resource=auth.resource,
+    )  # fmt: skip
+    with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
+        return refresh.request_token(auth, unsaved).access_token
+
+
+def _store_grant(grant: Connection, answer: tokens.TokenSet, asked: list[str], *, actor: Actor) -> Connection:
+    """Store a new grant in the one row of this person and auth config, over whatever was there."""
+    now = timezone.now()
+    values: dict[str, Any] = {
+        name: getattr(grant, name)
+        for name in ("issuer", "client_id", "client_secret", "token_endpoint_auth_method", "token_url")
+        + ("revocation_url", "resource")
+    }
+    can_refresh = bool(answer.refresh_token) or grant.auth_config.auth_type == AuthType.CLIENT_CREDENTIALS
+    values |= {
+        "access_token": answer.access_token,
+        "refresh_token": answer.refresh_token or "",
+        "expires_at": answer.expires_at,
+        # An omitted scope means that all that was asked for was granted (RFC 6749 §5.1).
+        "scopes": answer.scope.split() if answer.scope is not None else list(asked),
+        "status": ConnectionStatus.CONNECTED,
+        "claim": None,
+        "claimed_until": None,
+        "refresh_at": refresh.next_refresh(now, answer.expires_at, can_refresh=can_refresh),
+        "refreshed_at": now,
+        "failures": 0,
+        "last_error": "",
+        "last_error_at": None,
+        "connected_at": now,
+    }
+    try:
+        return _write_grant(grant, values, actor)
+    except IntegrityError:
+        # The same person finished two sign-ins at once; the row exists now.
+        return _write_grant(grant, values, actor)
+
+
+def _write_grant(grant: Connection, values: dict[str, Any], actor: Actor) -> Connection:
+    with transaction.atomic():
+        rows = Connection.objects.select_for_update().filter(auth_config=grant.auth_config, user=grant.user)
+        stored = rows.first()
+        connection = stored or Connection(auth_config=grant.auth_config, user=grant.user, generation=0)
+        for name, value in values.items():
+            setattr(connection, name, value)
+        connection.generation += 1
+        connection.save()
+        audit.record(actor, "connected", connection, {"scopes": [None, connection.scopes]})
+        servers = McpServer.objects.filter(auth_config=grant.auth_config, is_enabled=True)
+        servers.update(sync_due_at=timezone.now())
+        for pk in servers.values_list("pk", flat=True):
+            enqueue("integrations.tasks.sync_server", pk)
+    return connection
+
+
+def find_connection(pk: int, *, actor: Actor) -> Connection:
+    rows = Connection.objects.visible_to(actor).select_related("auth_config__organization", "user")
+    connection = rows.filter(pk=pk).first()
+    if connection is None:
+        raise NotFound("There is no such connection.")
+    return connection
+
+
+def disconnect(connection: Connection, *, actor: Actor) -> token_requests.Revocation:
+    """Revoke the grant at the provider, then delete it. A provider that fails does not keep the tokens here.
+
+    Revoking comes first: if the process dies in between, the person sees the connection and can disconnect again; the
+    other way round a live grant would be forgotten.
+    """
+    if connection.user is None or connection.user != actor.user:
+        actor.require_admin()
+    actor.require_scope(CONNECT)
+    _wait_for_claim(connection)
+    connection = find_connection(connection.pk, actor=actor)
+    try:
+        outcome = refresh.revoke_tokens(
+            connection.auth_config,
+            connection,
+            access_token=connection.access_token,
+            refresh_token=connection.refresh_token,
+        )
+    except AsterError as trouble:
+        outcome = token_requests.Revocation("failed", trouble.message)
+    with transaction.atomic():
+        deleted, _ = Connection.objects.filter(pk=connection.pk).delete()
+        if deleted:
+            changes = {"revocation": [None, f"{outcome.outcome}: {outcome.words}"]}
+            audit.record(actor, "disconnected", connection, changes)
+    return outcome
+
+
+def _wait_for_claim(connection: Connection) -> None:
+    """Let a refresh in flight finish, so that the newest tokens are the ones revoked; go on without it after a while."""
+    for _ in range(50):
+        if connection.status != ConnectionStatus.CONNECTED or refresh.claim_connection(connection):
+            return
+        time.sleep(0.1)
+
+
+def former_members_connections() -> list[Connection]:
+    """Grants whose person has left the organization; they are revoked in the background."""
+    rows = Connection.objects.exclude(user=None).select_related("auth_config__organization", "user")
+    member = Membership.objects.filter(user=OuterRef("user"), organization=OuterRef("auth_config__organization"))
+    return list(rows.filter(~Exists(member), user__is_superuser=False)[:100])

@@ -1,0 +1,402 @@
+"""Verbs on MCP servers and auth configs: save, test, delete. Pages, API and commands call these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models import ProtectedError
+from django.utils import timezone
+
+from aster import egress
+from aster.accounts import audit
+from aster.accounts.access import Actor
+from aster.accounts.models import unique_slug
+from aster.celery import enqueue
+from aster.errors import AsterError, Conflict, ConnectionTestFailed, InvalidInput, NotFound
+from integrations.mcp_client import AuthChallenge, CheckResult, check_target
+from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TestStatus, Transport
+from integrations.services import targets
+from integrations.services.access import token_source
+from integrations.services.catalogue import store_tools
+from integrations.services.clients import client_for
+from integrations.services.connections import request_test_token
+from integrations.services.discovery import Discovered, discover_url, hydrate
+
+SYNC_EVERY = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """What one test of a server found; stored with the server and shown alike on page, API and command line."""
+
+    status: str
+    message: str
+    step: str = ""
+    hint: str = ""
+    era: str = ""
+    protocol_version: str = ""
+    latency_ms: int = 0
+    tool_count: int = 0
+    tool_names: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    check: CheckResult | None = field(default=None, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        return self.status == TestStatus.OK
+
+    def as_json(self) -> dict[str, Any]:
+        names = ("status", "message", "step", "hint", "era", "protocol_version", "latency_ms", "tool_count")
+        return {name: getattr(self, name) for name in (*names, "tool_names", "problems")}
+
+
+@dataclass(frozen=True)
+class Saved:
+    server: McpServer
+    test: TestResult | None = None
+    discovery: Discovered | None = None
+
+
+# --- Finding -----------------------------------------------------------------------------------------------------------
+
+
+def find_server(key: str | int, *, actor: Actor) -> McpServer:
+    """A server by id or slug. Another organization's does not exist."""
+    rows = McpServer.objects.visible_to(actor).select_related("auth_config", "organization")
+    server = rows.filter(**({"pk": int(key)} if str(key).isdigit() else {"slug": key})).first()
+    if server is None:
+        raise NotFound("There is no such MCP server.")
+    return server
+
+
+def find_auth_config(pk: str | int, *, actor: Actor) -> AuthConfig:
+    rows = AuthConfig.objects.visible_to(actor).select_related("organization")
+    auth = rows.filter(pk=int(pk)).first() if str(pk).isdigit() else rows.filter(name=pk).first()
+    if auth is None:
+        raise NotFound("There is no such auth config.")
+    return auth
+
+
+# --- Saving ------------------------------------------------------------------------------------------------------------
+
+
+def save_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
+    """Validate and store an auth config, with its audit row."""
+    actor.require_admin()
+    _prepare_auth(auth, actor)
+    audit.save_audited(auth, actor=actor)
+
+
+def save_server(
+    server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True
+) -> Saved:
+    """Store a server, and with it the (new or changed) `auth` it came with: together or not at all.
+
+    A new server is tried first unless `test` is false: one that does not answer is refused with ConnectionTestFailed
+    and nothing is stored. One that needs a person's sign-in is only asked where to sign in.
+    """
+    actor.require_admin()
+    creating = server._state.adding
+    auth = auth or server.auth_config
+    if auth is not None and auth.organization_id is None:
+        auth.organization = actor.organization
+    _prepare_server(server, auth, actor)
+    if auth is not None and (auth._state.adding or _differs(auth)):
+        _prepare_auth(auth, actor)
+    server.auth_config = auth
+    changed = creating or _reaches_elsewhere(server)
+    discovered = _discover(server, auth, refuse=creating and test) if auth and changed else None
+    result = None
+    if creating and test and not server.needs_person:
+        result = try_server(server, actor=actor)
+        if not result.ok:
+            raise _refusal(result, server)
+    with transaction.atomic():
+        if auth is not None and (auth._state.adding or _differs(auth)):
+            audit.save_audited(auth, actor=actor)
+        server.auth_config = auth
+        if changed:
+            _forget_learned(server)
+        audit.save_audited(server, actor=actor)
+        if result:
+            store_test(server, result, actor=actor)
+        elif changed and server.is_enabled:
+            McpServer.objects.filter(pk=server.pk).update(sync_due_at=timezone.now())
+            enqueue("integrations.tasks.sync_server", server.pk)
+    return Saved(server, result, discovered)
+
+
+def check_unsaved(server: McpServer, *, actor: Actor) -> None:
+    """Everything that saving would refuse, without saving: for testing a config that is not stored (admins only)."""
+    actor.require_admin()
+    _prepare_server(server, server.auth_config, actor)
+    if server.auth_config and (server.auth_config._state.adding or _differs(server.auth_config)):
+        _prepare_auth(server.auth_config, actor)
+
+
+def _prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> None:
+    if server._state.adding:
+        server.organization = actor.organization
+        server.created_by = actor.user
+    server.name = server.name.strip()
+    siblings = McpServer.objects.filter(organization=actor.organization).exclude(pk=server.pk)
+    if not server.slug:
+        server.slug = unique_slug(server.name, siblings)
+    if server.transport == Transport.STDIO:
+        _check_command(server)
+    else:
+        server.url = server.url.strip()
+        if not server.url:
+            message = "Enter the server's address, for example https://mcp.example.com/mcp."
+            raise InvalidInput(message, fields={"url": [message]})
+        check_field_url(server.url, "url")
+        server.command, server.args, server.env, server.working_dir = "", [], {}, ""
+    if auth is not None and auth.organization_id != actor.organization.pk:
+        raise InvalidInput("There is no such auth config.", fields={"auth_config_id": ["There is no such auth config."]})
+    try:
+        server.full_clean(exclude=["auth_config"])
+    except ValidationError as error:
+        raise audit.invalid_input(error) from None
+
+
+def _check_command(server: McpServer) -> None:
+    """Running programs is for the operator to allow, by exact command (features S1)."""
+    if server.command not in settings.ASTER_STDIO_COMMANDS:
+        allowed = ", ".join(settings.ASTER_STDIO_COMMANDS)
+        message = (
+            f"This command is not allowed. Allowed: {allowed}."
+            if allowed
+            else "Local commands are off. The operator can allow some with ASTER_STDIO_COMMANDS."
+        )
+        raise InvalidInput(message, code="command_not_allowed", fields={"command": [message]})
+    if not isinstance(server.args, list) or not all(isinstance(arg, str) for arg in server.args):
+        raise InvalidInput("Arguments must be a list of texts.", fields={"args": ["Must be a list of texts."]})
+    env = server.env
+    if not isinstance(env, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
+        raise InvalidInput("Environment must map names to texts.", fields={"env": ["Must map names to texts."]})
+    server.url = ""
+    for value in env.values():
+        targets.expand_variables(value, "env")
+
+
+def check_field_url(url: str, field_name: str) -> None:
+    """egress.check_url with the message beside the field."""
+    try:
+        egress.check_url(url)
+    except AsterError as error:
+        error.fields.setdefault(field_name, [error.message])
+        raise
+
+
+def _prepare_auth(auth: AuthConfig, actor: Actor) -> None:
+    """Everything about an auth config that can be refused without asking anybody."""
+    if auth._state.adding:
+        auth.organization = actor.organization
+    auth.name = auth.name.strip()
+    if not isinstance(auth.custom_headers, dict):
+        raise InvalidInput("Headers must map names to texts.", fields={"custom_headers": ["Must map names to texts."]})
+    targets.check_headers(auth.custom_headers)
+    targets.static_headers(auth)
+    for name in ("issuer", "authorization_url", "token_url", "registration_url", "revocation_url"):
+        if url := getattr(auth, name):
+            check_field_url(url, name)
+    _check_needed(auth)
+    for name in ("scopes", "allowed_redirect_uris"):
+        values = getattr(auth, name)
+        if not isinstance(values, list) or not all(isinstance(v, str) and v and " " not in v for v in values):
+            raise InvalidInput(f"{name} must be a list of texts.", fields={name: ["Must be a list of texts."]})
+    _check_redirect_uris(auth)
+    try:
+        auth.full_clean(exclude=["provider_metadata"])
+    except ValidationError as error:
+        raise audit.invalid_input(error) from None
+
+
+def _check_needed(auth: AuthConfig) -> None:
+    needed: dict[str, str] = {}
+    if auth.auth_type == AuthType.BEARER and not (auth.token or auth.custom_headers):
+        needed["token"] = "Enter the key, or add a header that carries it."
+    if auth.auth_type == AuthType.BASIC and not auth.username:
+        needed["username"] = "Enter the user name."
+    known = auth.auth_type == AuthType.AUTHORIZATION_CODE and auth.client_mode == ClientMode.KNOWN
+    if (known or auth.auth_type == AuthType.CLIENT_CREDENTIALS) and not auth.client_id:
+        needed["client_id"] = "Paste the client ID from the provider's app."
+    if auth.auth_type == AuthType.CLIENT_CREDENTIALS and not auth.client_secret:
+        needed["client_secret"] = "Paste the client secret from the provider's app."
+    if needed:
+        raise InvalidInput(next(iter(needed.values())), fields={name: [text] for name, text in needed.items()})
+
+
+def _check_redirect_uris(auth: AuthConfig) -> None:
+    for uri in auth.allowed_redirect_uris:
+        if not uri.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")) or "#" in uri:
+            message = f"{uri[:100]} cannot be a redirect URI: use https (or http on this machine) without a fragment."
+            raise InvalidInput(message, fields={"allowed_redirect_uris": [message]})
+
+
+def _reaches_elsewhere(server: McpServer) -> bool:
+    """Whether what was learned about a stored server may no longer hold."""
+    stored = McpServer.objects.get(pk=server.pk)
+    names = ("transport", "url", "command", "args", "env", "working_dir", "auth_config_id", "is_enabled")
+    return any(getattr(stored, name) != getattr(server, name) for name in names)
+
+
+def _differs(auth: AuthConfig) -> bool:
+    stored = AuthConfig.objects.get(pk=auth.pk)
+    fields = [f for f in auth._meta.concrete_fields if f.name not in ("created_at", "updated_at")]
+    return any(getattr(stored, f.attname) != getattr(auth, f.attname) for f in fields)
+
+
+def _forget_learned(server: McpServer) -> None:
+    server.era = server.protocol_version = server.test_status = ""
+    server.discover_result, server.last_test, server.tested_at = None, {}, None
+
+
+def _discover(server: McpServer, auth: AuthConfig, *, refuse: bool) -> Discovered | None:
+    """Fill in what only the provider knows (features S7)."""
+    if not auth.is_oauth:
+        return None
+    found = hydrate(auth, server)
+    complete = auth.token_url and (auth.authorization_url or not auth.needs_person)
+    if found and not complete and refuse:
+        problem = found.problem or "The server names no authorization server."
+        hint = "Check the address, or enter the authorization URL and token URL yourself."
+        result = TestResult(TestStatus.FAILED, problem, step="discovery", hint=hint)
+        raise _refusal(result, server, found)
+    return found
+
+
+def _refusal(result: TestResult, server: McpServer, found: Discovered | None = None) -> ConnectionTestFailed:
+    where = "command" if server.transport == Transport.STDIO else "url"
+    words = f"{result.message} {result.hint}".strip()
+    extra: dict[str, Any] = {"connection_test_result": result.as_json()}
+    if found:
+        extra["discovery_result"] = found.as_json()
+    return ConnectionTestFailed(words, fields={where: [words]}, extra=extra)
+
+
+# --- Testing -----------------------------------------------------------------------------------------------------------
+
+
+def try_server(server: McpServer, *, actor: Actor) -> TestResult:
+    """Talk to `server` (stored or not) as `actor` would, store nothing, and say what happened."""
+    try:
+        target = targets.build_target(server, token_of=_test_token_of(server, actor))
+        check = async_to_sync(check_target)(target)
+    except AuthChallenge as wants:
+        return _sign_in_result(server, wants)
+    except AsterError as error:
+        step = getattr(error, "step", "") or {"forbidden_address": "url"}.get(error.code, "")
+        return TestResult(TestStatus.FAILED, error.message, step=step, hint=getattr(error, "hint", ""))
+    names = [str(tool["name"]) for tool in check.tools]
+    return TestResult(
+        TestStatus.OK,
+        f"{len(names)} tool{'' if len(names) == 1 else 's'} found." if names else "It answers, but offers no tools.",
+        era=check.era,
+        protocol_version=check.protocol_version,
+        latency_ms=check.latency_ms,
+        tool_count=len(names),
+        tool_names=names,
+        problems=list(check.problems),
+        check=check,
+    )
+
+
+def _test_token_of(server: McpServer, actor: Actor) -> targets.TokenOf | None:
+    auth = server.auth_config
+    if auth is not None and auth._state.adding and auth.auth_type == AuthType.CLIENT_CREDENTIALS:
+        token = request_test_token(auth, client_for(auth, actor=actor))
+        return lambda rejected: None if rejected else token
+    return token_source(server, actor)
+
+
+def _sign_in_result(server: McpServer, wants: AuthChallenge) -> TestResult:
+    """The server answered 401 or 403: say what that means for this kind of auth."""
+    if server.needs_person:
+        return TestResult(TestStatus.SIGN_IN, wants.message, step="auth", hint="Click Connect to sign in again.")
+    if server.auth_type == AuthType.NONE and discover_url(server.url).oauth:
+        hint = "It wants each person to sign in: choose OAuth."
+    elif server.auth_type == AuthType.NONE:
+        hint = "It wants a key: choose API key and add the header it expects."
+    else:
+        hint = "Check the credentials: it did not accept them."
+    return TestResult(TestStatus.FAILED, wants.message, step="auth", hint=hint)
+
+
+def test_server(server: McpServer, *, actor: Actor) -> TestResult:
+    """Test a stored server as the acting person, and keep the result and the tools that were seen."""
+    if server.needs_person and token_source(server, actor) is None:
+        words = "Each person signs in to this server. Connect your account first, then test."
+        result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
+        return result
+    result = try_server(server, actor=actor)
+    store_test(server, result, actor=actor)
+    return result
+
+
+def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
+    """Keep what a test learned: result, era and tools. One person's refused sign-in says nothing about the server."""
+    if result.status == TestStatus.SIGN_IN:
+        return
+    now = timezone.now()
+    learned: dict[str, Any] = {
+        "test_status": result.status,
+        "last_test": result.as_json(),
+        "tested_at": now,
+        "sync_due_at": now + SYNC_EVERY,
+    }
+    if result.check:
+        check = result.check
+        learned |= {"era": check.era, "protocol_version": check.protocol_version, "discover_result": check.discover}
+    with transaction.atomic():
+        McpServer.objects.filter(pk=server.pk).update(**learned)
+        for name, value in learned.items():
+            setattr(server, name, value)
+        if result.check:
+            store_tools(server, result.check.tools, seen_by=actor.user, now=now)
+
+
+# --- Ending ------------------------------------------------------------------------------------------------------------
+
+
+def set_enabled(server: McpServer, enabled: bool, *, actor: Actor) -> None:
+    actor.require_admin()
+    if server.is_enabled != enabled:
+        server.is_enabled = enabled
+        audit.save_audited(server, actor=actor, action="enabled" if enabled else "disabled")
+
+
+def delete_server(server: McpServer, *, actor: Actor) -> None:
+    """Delete a server with its tools, and its auth config when nothing else uses it and nobody is connected."""
+    actor.require_admin()
+    with transaction.atomic():
+        auth = server.auth_config
+        audit.delete_audited(server, actor=actor)
+        if auth and not auth.servers.exists() and not auth.connections.exists():
+            audit.delete_audited(auth, actor=actor)
+
+
+def delete_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
+    actor.require_admin()
+    if auth.connections.exists():
+        raise Conflict("People are connected through this auth config. Disconnect them first.", code="in_use")
+    try:
+        audit.delete_audited(auth, actor=actor)
+    except ProtectedError:
+        names = ", ".join(auth.servers.values_list("name", flat=True)[:5])
+        raise Conflict(f"Still used by {names}. Change or delete that first.", code="in_use") from None
+
+
+def unique_auth_name(name: str, *, actor: Actor) -> str:
+    """A free auth config name like `name`, for those that come inline with a server."""
+    rows: models.QuerySet[AuthConfig] = AuthConfig.objects.filter(organization=actor.organization)
+    taken = set(rows.filter(name__startswith=name[:90]).values_list("name", flat=True))
+    if name not in taken:
+        return name
+    return next(f"{name[:90]} {number}" for number in range(2, len(taken) + 3) if f"{name[:90]} {number}" not in taken)

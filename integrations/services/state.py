@@ -1,0 +1,69 @@
+"""The one word a server's card says to a person: Connected, Connection error, Not connected, Untested or Disabled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Count, Q
+
+from aster.accounts.access import Actor
+from integrations.models import Connection, ConnectionStatus, McpServer, TestStatus, Tool
+
+
+@dataclass(frozen=True)
+class ServerState:
+    code: str
+    label: str
+    tone: str
+    message: str = ""
+
+
+DISABLED = ServerState("disabled", "Disabled", "neutral")
+NOT_CONNECTED = ServerState("not_connected", "Not connected", "neutral")
+UNTESTED = ServerState("untested", "Untested", "neutral")
+CONNECTED = ServerState("connected", "Connected", "ok")
+
+
+def server_state(server: McpServer, connection: Connection | None) -> ServerState:
+    """What to say about `server` to the person whose `connection` this is (None: they have none)."""
+    if not server.is_enabled:
+        return DISABLED
+    if server.needs_person:
+        if connection is None:
+            return NOT_CONNECTED
+        if connection.status == ConnectionStatus.ERROR:
+            return _error(connection.last_error or "The provider no longer accepts your sign-in.")
+        return CONNECTED
+    if connection is not None and connection.status == ConnectionStatus.ERROR:
+        return _error(connection.last_error)
+    if server.test_status == TestStatus.UNTESTED:
+        return UNTESTED
+    if server.test_status == TestStatus.FAILED:
+        words = (str(server.last_test.get("message", "")), str(server.last_test.get("hint", "")))
+        return _error(" ".join(filter(None, words)))
+    return CONNECTED
+
+
+def _error(message: str) -> ServerState:
+    return ServerState("connection_error", "Connection error", "error", message)
+
+
+def connections_by_server(servers: Iterable[McpServer], actor: Actor) -> dict[int, Connection]:
+    """The acting person's (or the organization's) connection for each server that takes one, in one query."""
+    servers = list(servers)
+    auth_ids = {server.auth_config_id for server in servers if server.auth_config_id}
+    mine = Q(user=None) | Q(user=actor.user) if actor.user else Q(user=None)
+    rows = Connection.objects.filter(mine, auth_config_id__in=auth_ids).select_related("auth_config", "user")
+    by_owner = {(row.auth_config_id, row.user_id): row for row in rows}
+    found: dict[int, Connection] = {}
+    for server in servers:
+        owner = actor.user.pk if server.needs_person and actor.user else None
+        if connection := by_owner.get((server.auth_config_id or 0, owner)):
+            found[server.pk] = connection
+    return found
+
+
+def tool_counts(servers: Iterable[McpServer]) -> dict[int, int]:
+    rows = Tool.objects.filter(server__in=list(servers), gone_at=None).values("server_id")
+    return {row["server_id"]: row["n"] for row in rows.annotate(n=Count("id"))}
