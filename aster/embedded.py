@@ -29,14 +29,10 @@ def background_work(enabled: bool) -> Iterator[None]:
         yield
         return
     state.should_stop = None
-    worker = celery_worker.WorkController(
-        app=app, pool_cls="threads", concurrency=4, loglevel="WARNING",
-        without_heartbeat=True, without_mingle=True, without_gossip=True, hostname="embedded@aster",
-    )  # fmt: skip
+    work = threading.Thread(target=_run_worker, name="aster-worker", daemon=True)
     scheduler: Any = beat.EmbeddedService(app, thread=True, scheduler_cls=beat.Scheduler, max_interval=1)
-    work = threading.Thread(target=worker.start, name="aster-worker", daemon=True)
-    work.start()
     scheduler.daemon = True
+    work.start()
     scheduler.start()
     try:
         yield
@@ -46,3 +42,15 @@ def background_work(enabled: bool) -> Iterator[None]:
         work.join(STOP_SECONDS)
         if work.is_alive():
             logger.warning("Background work did not end in time; what was due stays due.")
+
+
+def _run_worker() -> None:
+    # Built in its own thread: Celery closes database connections while it starts, which an event loop's thread refuses.
+    worker = celery_worker.WorkController(
+        app=app, pool_cls="threads", concurrency=4, loglevel="WARNING",
+        without_heartbeat=True, without_mingle=True, without_gossip=True, hostname="embedded@aster",
+    )  # fmt: skip
+    try:
+        worker.start()
+    except SystemExit:
+        pass

@@ -148,11 +148,11 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 
 # --- Queue: the database is the truth, a message only makes due work happen sooner ---------------------------------------
-CELERY_BROKER_URL: str = env.str("REDIS_URL", "memory://")
-CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.02} if CELERY_BROKER_URL == "memory://" else {}
+CELERY_BROKER_URL: str = env.str("REDIS_URL", "memory://localhost/")
+CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.02} if CELERY_BROKER_URL.startswith("memory:") else {}
 CELERY_TASK_IGNORE_RESULT = True
 # Worker and scheduler run inside the web process unless a broker connects several.
-ASTER_EMBEDDED_WORKER: bool = env.bool("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL == "memory://")
+ASTER_EMBEDDED_WORKER: bool = env.bool("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL.startswith("memory:"))
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
@@ -166,7 +166,6 @@ CELERY_BEAT_SCHEDULE = {
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
-FORMS_URLFIELD_ASSUME_HTTPS = True
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,

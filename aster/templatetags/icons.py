@@ -81,7 +81,7 @@ ICONS: dict[str, str] = {
     "arrow-left": '<path d="M19.5 12h-15M10.5 6l-6 6 6 6"/>',
     "menu": '<path d="M4 7h16M4 12h16M4 17h16"/>',
     "close": '<path d="M6 6l12 12M18 6L6 18"/>',
-    "more": '<path d="M5.5 12h.01M12 12h.01M18.5 12h.01"/>',
+    "more": '<path stroke-width="3" d="M5.5 12h.01M12 12h.01M18.5 12h.01"/>',
     "sun": '<circle cx="12" cy="12" r="4"/><path d="M12 2.5v2M12 19.5v2M2.5 12h2M19.5 12h2M5.3 5.3l1.4 1.4'
     "M17.3 17.3l1.4 1.4"
     'M5.3 18.7l1.4-1.4M17.3 6.7l1.4-1.4"/>',

@@ -63,7 +63,8 @@ class Channel:
 
     @property
     def sdk(self) -> ClientSession:
-        assert self._sdk is not None  # noqa: S101 - start() came first
+        if self._sdk is None:
+            raise RuntimeError("start() comes first")
         return self._sdk
 
     async def start(self) -> None:
@@ -236,14 +237,16 @@ async def _open_dispatcher(target: Target) -> AsyncIterator[Dispatcher[Any]]:
             async with stdio_client(_stdio_parameters(target), errlog=quiet) as streams:
                 yield JSONRPCDispatcher(*streams)
     elif target.transport == "sse":
-        async with open_wire(target) as wire, sse_client(
-            target.url, httpx_client_factory=lambda headers=None, timeout=None, auth=None: wire
-        ) as streams:
+        async with (
+            open_wire(target) as wire,
+            sse_client(target.url, httpx_client_factory=lambda headers=None, timeout=None, auth=None: wire) as streams,
+        ):
             yield JSONRPCDispatcher(*streams)
     else:
-        async with open_wire(target) as wire, streamable_http_client(
-            target.url, http_client=wire, max_sse_event_size=MAX_EVENT_BYTES
-        ) as streams:
+        async with (
+            open_wire(target) as wire,
+            streamable_http_client(target.url, http_client=wire, max_sse_event_size=MAX_EVENT_BYTES) as streams,
+        ):
             yield JSONRPCDispatcher(*streams)
 
 

@@ -20,7 +20,7 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION, M
 from aster.errors import UpstreamError
 from integrations.mcp_client.failures import USE_SSE, explain_exception, explain_status, timed_out
 from integrations.mcp_client.target import Era, Target
-from integrations.mcp_client.wire import SESSION_HEADER, Exchange, is_event_stream, open_http, parse_message
+from integrations.mcp_client.wire import SESSION_HEADER, Exchange, HttpClient, is_event_stream, open_http, parse_message
 
 CLIENT_INFO = {"name": "aster", "version": "1"}
 # Only a modern server knows these: header mismatch, missing capability, unsupported version (basic/index §Errors).
@@ -62,7 +62,7 @@ async def probe_target(target: Target) -> Probe:
         raise explain_exception(error, target, "http") from None
 
 
-async def probe_url(url: str, http: httpx2.AsyncClient) -> Probe:
+async def probe_url(url: str, http: HttpClient) -> Probe:
     """Probe `url` through a client of `aster.egress`; the caller bounds the time and maps httpx2's exceptions."""
     answer, message = await _post(http, url, "server/discover", _modern_params(), LATEST_MODERN_VERSION)
     if found := _judge_discover(answer, message):
@@ -140,7 +140,7 @@ def _initialize_params() -> dict[str, Any]:
 
 
 async def _post(
-    http: httpx2.AsyncClient, url: str, method: str, params: dict[str, Any], version: str = ""
+    http: HttpClient, url: str, method: str, params: dict[str, Any], version: str = ""
 ) -> tuple[Exchange, dict[str, Any]]:
     headers = {"accept": "application/json, text/event-stream"}
     if version:
@@ -176,7 +176,7 @@ async def _read_reply(response: httpx2.Response) -> dict[str, Any]:
     return {}
 
 
-async def _probe_sse(url: str, http: httpx2.AsyncClient, answer: Exchange) -> Probe:
+async def _probe_sse(url: str, http: HttpClient, answer: Exchange) -> Probe:
     """Whether a GET is answered with an `endpoint` event (2024-11-05); else the earlier `answer` stays the verdict."""
     found, challenge = False, Exchange()
     with anyio.move_on_after(ENDPOINT_SECONDS):

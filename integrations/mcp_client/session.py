@@ -146,7 +146,8 @@ class Session:
 
     @property
     def _live(self) -> Channel:
-        assert self._channel is not None  # noqa: S101 - open() came first
+        if self._channel is None:
+            raise RuntimeError("Use open_target()")
         return self._channel
 
     async def _connect(self, era: Era, discover: Mapping[str, Any] | None) -> Channel:
@@ -220,7 +221,7 @@ class Session:
         params = {"name": name, "arguments": arguments, **({"_meta": meta} if meta else {})}
 
         async def send(schema: Mapping[str, Any] | None) -> dict[str, Any]:
-            headers = _build_param_headers(schema, arguments)
+            headers = _build_param_headers(schema, arguments) if self.era == "modern" else {}
             return await self._request(
                 "tools/call", params, step="call", timeout=timeout, progress=progress, headers=headers
             )

@@ -53,10 +53,10 @@ class ToolCollector:
 
     def _add_tool(self, tool: object) -> bool:
         """False once the list is full."""
-        if problem := self._find_problem(tool):
+        problem = self._find_problem(tool)
+        if problem or not isinstance(tool, dict):
             self._report(problem)
             return True
-        assert isinstance(tool, dict)  # noqa: S101 - for the type checker; _find_problem said so
         self._bytes += count_bytes(tool)
         if len(self.listing.tools) >= MAX_TOOLS:
             return self._cut(f"The list is cut after {MAX_TOOLS:,} tools.")

@@ -19,6 +19,7 @@ import httpx2
 from aster import egress
 from integrations.mcp_client.target import Target, TokenSource
 
+HttpClient = httpx2.AsyncClient  # noqa: TID251 - only as the type of what aster.egress hands out
 SESSION_HEADER = "mcp-session-id"
 SEND_FAILED = 599  # no such status exists on the wire
 CONNECT_SECONDS = 10.0
@@ -110,7 +111,7 @@ class WireClient:
 
     max_redirects = 0
 
-    def __init__(self, http: httpx2.AsyncClient, timeout: float) -> None:
+    def __init__(self, http: HttpClient, timeout: float) -> None:
         self._http = http
         self._timeout = timeout
 
@@ -146,7 +147,7 @@ class WireClient:
 
 
 @asynccontextmanager
-async def open_http(target: Target) -> AsyncIterator[httpx2.AsyncClient]:
+async def open_http(target: Target) -> AsyncIterator[HttpClient]:
     """A guarded client that carries the target's credentials."""
     auth = BearerAuth(target.token) if target.token else None
     limits = _time_limits(target.timeout, target.timeout)
@@ -155,7 +156,7 @@ async def open_http(target: Target) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 @asynccontextmanager
-async def open_wire(target: Target) -> AsyncIterator[httpx2.AsyncClient]:
+async def open_wire(target: Target) -> AsyncIterator[HttpClient]:
     """The same client in the shape the SDK's transports may have."""
     async with open_http(target) as http:
-        yield cast("httpx2.AsyncClient", WireClient(http, target.timeout))
+        yield cast("HttpClient", WireClient(http, target.timeout))

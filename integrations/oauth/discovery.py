@@ -245,7 +245,7 @@ def _try_metadata(walk: _Walk, issuer: str, urls: Iterable[str]) -> tuple[dict[s
         if not isinstance(stated, str) or not issuers_match(stated, issuer):
             # RFC 8414 §3.3: must not be used. The right document may still be at the next place.
             problem = f"its metadata names the issuer {clean_words(stated) or 'of nobody'}"
-        elif not isinstance(document.get("token_endpoint"), str):
+        elif not (isinstance(document.get("token_endpoint"), str) and document["token_endpoint"]):
             problem = "its metadata names no token endpoint"
         else:
             walk.note(url, 200, "authorization server metadata")

@@ -43,7 +43,7 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 CHALLENGE = 'Bearer resource_metadata="http://127.0.0.1/.well-known/oauth-protected-resource/mcp", scope="tools"'
 
 
-# --- The tools every real server here has ------------------------------------------------------------------------------
+# --- The tools every real server here has -----------------------------------------------------------------------------
 
 
 def _schema(required: bool = True, **properties: Any) -> dict[str, Any]:
@@ -58,7 +58,7 @@ TOOLS = [
     types.Tool(name="refuse", description="Always a JSON-RPC error", input_schema=_schema()),
     types.Tool(name="slow", description="Reports progress, then waits", input_schema=_schema(seconds=NUMBER)),
     types.Tool(name="big", description="Answers with so many bytes", input_schema=_schema(size=NUMBER)),
-    types.Tool(name="whoami", description="The headers it saw", input_schema=_schema()),
+    types.Tool(name="whoami", description="The headers it saw, or the environment", input_schema=_schema()),
     types.Tool(
         name="structured",
         description="Structured content that breaks its own outputSchema when asked to",
@@ -94,7 +94,7 @@ async def _call_tool(ctx: ServerRequestContext[Any], params: types.CallToolReque
         case "big":
             text = "x" * int(given["size"])
         case "whoami":
-            text = json.dumps(dict(ctx.request.headers) if isinstance(ctx.request, Request) else {})
+            text = json.dumps(dict(ctx.request.headers if isinstance(ctx.request, Request) else os.environ))
         case "structured":
             text, structured = "7", {"total": "seven"} if given.get("broken") else {"total": 7}
         case "regional":
@@ -107,12 +107,10 @@ async def _call_tool(ctx: ServerRequestContext[Any], params: types.CallToolReque
 
 def build_server() -> Server[Any]:
     """The server behind every real app here; also what a connector hands out in-process."""
-    return Server(
-        "fake", version="1.2", instructions="Be kind.", on_list_tools=_list_tools, on_call_tool=_call_tool
-    )
+    return Server("fake", version="1.2", instructions="Be kind.", on_list_tools=_list_tools, on_call_tool=_call_tool)
 
 
-# --- Apps that remember what reached them ------------------------------------------------------------------------------
+# --- Apps that remember what reached them -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -166,12 +164,12 @@ class FakeServer:
 
 
 async def _read_body(receive: Receive) -> bytes:
-    body = b""
+    body = bytearray()
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
-            return body
+            return bytes(body)
 
 
 def _describe(scope: MutableMapping[str, Any], body: bytes) -> SeenRequest:
@@ -206,7 +204,7 @@ async def _answer_rpc(send: Send, message: dict[str, Any], status: int = 200, **
     await _answer(send, status, json.dumps(body).encode(), "application/json")
 
 
-# --- Real servers ------------------------------------------------------------------------------------------------------
+# --- Real servers -----------------------------------------------------------------------------------------------------
 
 
 def modern_and_legacy_app(path: str = "/mcp", *, json_response: bool = False) -> FakeServer:
@@ -288,31 +286,33 @@ async def run_stdio() -> None:
         await server.run(read, write, server.create_initialization_options())
 
 
-# --- Broken servers ----------------------------------------------------------------------------------------------------
+# --- Broken servers ---------------------------------------------------------------------------------------------------
+
+
+ANSWERS: dict[str, tuple[int, bytes, str, dict[str, str]]] = {
+    "html": (200, b"<!doctype html><title>Hello</title>", "text/html; charset=utf-8", {}),
+    "error": (500, b"Traceback: secret-of-the-server", "text/plain", {}),
+    "missing": (404, b"<h1>Not Found</h1>", "text/html", {}),
+    "redirect": (307, b"", "text/plain", {"location": "/elsewhere?code=secret-of-the-server"}),
+    "denied": (401, b"", "text/plain", {"www_authenticate": CHALLENGE}),
+    "forbidden": (403, b"", "text/plain", {}),
+}
 
 
 def broken_app(kind: str) -> FakeServer:
-    """A server that is none: html, error (500), missing (404), redirect, hang, drip, denied (401), forbidden (403)."""
+    """A server that is none: one of ANSWERS to everything, or `hang` (no answer) or `drip` (one without end)."""
 
     async def app(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        match kind if scope["type"] == "http" else "":
-            case "html":
-                await _answer(send, 200, b"<!doctype html><title>Hello</title>", "text/html; charset=utf-8")
-            case "error":
-                await _answer(send, 500, b"Traceback: secret-of-the-server", "text/plain")
-            case "missing":
-                await _answer(send, 404, b"<h1>Not Found</h1>", "text/html")
-            case "redirect":
-                await _answer(send, 307, location="/elsewhere?code=secret-of-the-server")
-            case "hang":
-                while (await receive())["type"] != "http.disconnect":
-                    pass
-            case "drip":
-                await _drip(receive, send)
-            case "denied":
-                await _answer(send, 401, www_authenticate=CHALLENGE)
-            case "forbidden":
-                await _answer(send, 403)
+        if scope["type"] != "http":
+            return
+        if kind == "drip":
+            await _drip(receive, send)
+        elif kind == "hang":
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        else:
+            status, body, content_type, headers = ANSWERS[kind]
+            await _answer(send, status, body, content_type, **headers)
 
     return FakeServer(app)
 
@@ -375,7 +375,7 @@ def bad_tool_app() -> FakeServer:
     return scripted_app(tools_list={"tools": [good[0], {"name": "bad", "inputSchema": "nonsense"}, good[1]]})
 
 
-# --- Serving -----------------------------------------------------------------------------------------------------------
+# --- Serving ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
