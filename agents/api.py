@@ -140,7 +140,7 @@ def _with_authorization(missing: ConnectionRequired, view: ActorView) -> Connect
     return missing
 
 
-# --- Models and records ------------------------------------------------------------------------------------------------
+# --- Models and records ---------------------------------------------------------------------------------------------
 
 
 class LlmConfigList(ActorView):

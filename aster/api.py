@@ -16,7 +16,7 @@ from aster.errors import AsterError
 class CursorPages(CursorPagination):
     """`?cursor=…&page_size=…`; newest last, so that pages stay stable while rows are added."""
 
-    ordering = "id"
+    ordering: Any = "id"
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import django
 from django.core.asgi import get_asgi_application
@@ -18,7 +19,7 @@ from aster.embedded import background_work  # noqa: E402
 
 
 class FrontDoor:
-    """An ASGI application with a lifespan: starts the gateway and, in a one-machine installation, worker and scheduler."""
+    """An ASGI application with a lifespan: starts the gateway and, on one machine, worker and scheduler."""
 
     def __init__(self, pages: ASGIApp) -> None:
         self.pages = pages
@@ -44,4 +45,4 @@ class FrontDoor:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-application = FrontDoor(get_asgi_application())
+application = FrontDoor(cast(ASGIApp, get_asgi_application()))

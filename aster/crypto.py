@@ -137,7 +137,7 @@ class EncryptedTextField(_EncryptedField, models.TextField):  # type: ignore[typ
     _unreadable = _UnreadableText
 
 
-class EncryptedJSONField(_EncryptedField, models.JSONField):  # type: ignore[type-arg]
+class EncryptedJSONField(_EncryptedField, models.JSONField):  # type: ignore[misc]
     """A secret mapping, such as headers."""
 
     base_class = models.JSONField

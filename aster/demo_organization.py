@@ -1,4 +1,4 @@
-"""The demo organization of a first start: people, the two demo servers and an agent, made by the same services as always."""
+"""The demo organization of a first start: people, two servers and an agent, made by the same services as always."""
 
 from __future__ import annotations
 
@@ -28,8 +28,12 @@ def create_demo_organization(*, notes_url: str, weather_url: str) -> str | None:
         ben = User.objects.create_user(MEMBER, password, name="Ben Ortiz")
         Membership.objects.create(organization=organization, user=ben, role=Role.MEMBER)
     actor = Actor(organization, ada, Role.ADMIN, via="cli")
-    weather = McpServer(name="Acme Weather", description="Forecasts for a few cities. Open to everyone.", url=weather_url)
-    notes = McpServer(name="Acme Notes", description="Notes behind a sign-in: each person sees their own.", url=notes_url)
+    weather = McpServer(
+        name="Acme Weather", description="Forecasts for a few cities. Open to everyone.", url=weather_url
+    )
+    notes = McpServer(
+        name="Acme Notes", description="Notes behind a sign-in: each person sees their own.", url=notes_url
+    )
     sign_in = AuthConfig(
         name="Acme ID", auth_type=AuthType.AUTHORIZATION_CODE, client_mode=ClientMode.DYNAMIC,
         organization=organization,

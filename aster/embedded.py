@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from celery import beat
 from celery import worker as celery_worker
-from celery.worker import state
+from celery.worker import state as worker_state
 
 from aster.celery import app
 
+state: Any = worker_state
 logger = logging.getLogger(__name__)
 
 STOP_SECONDS = 3.0
@@ -50,7 +51,5 @@ def _run_worker() -> None:
         app=app, pool_cls="threads", concurrency=4, loglevel="WARNING",
         without_heartbeat=True, without_mingle=True, without_gossip=True, hostname="embedded@aster",
     )  # fmt: skip
-    try:
+    with suppress(SystemExit):
         worker.start()
-    except SystemExit:
-        pass

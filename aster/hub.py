@@ -7,6 +7,7 @@ from typing import Any, cast
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, URLResolver, path
+from django.utils.functional import SimpleLazyObject
 
 from aster.accounts.access import Actor, organizations_of
 from aster.accounts.models import User
@@ -17,6 +18,9 @@ class ControlHub(AdminSite):
     index_title = "Control Hub"
     login_template = "admin/login.html"
     enable_nav_sidebar = False
+    final_catch_all_view = False  # aster.urls ends with ours
+    final_catch_all_view = False  # aster.urls ends with ours
+    empty_value_display = "–"
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Members of an organization get in; what they may do there is decided per page and per model."""
@@ -31,7 +35,9 @@ class ControlHub(AdminSite):
         pages = [*account_pages, *integration_pages, *agent_pages]
         return [path("records/", self.admin_view(self.records), name="records"), *pages, *super().get_urls()]
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def index(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         return HttpResponseRedirect("/hub/integrations/")
 
     def records(self, request: HttpRequest) -> HttpResponse:
@@ -44,7 +50,9 @@ def shell_context(request: HttpRequest) -> dict[str, Any]:
     actor = getattr(request, "actor", None)
     if not actor:
         return {"shell": {}, "nav": [], "actor": None}
-    return {"shell": lambda: _shell(actor), "nav": lambda: _navigation(actor, request.path), "actor": actor}
+    # Lazy, so that fragments and redirects query nothing; evaluated once, however often the template asks.
+    shell, nav = SimpleLazyObject(lambda: _shell(actor)), SimpleLazyObject(lambda: _navigation(actor, request.path))
+    return {"shell": shell, "nav": nav, "actor": actor}
 
 
 def _shell(actor: Actor) -> dict[str, Any]:

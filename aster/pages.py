@@ -44,7 +44,7 @@ def hub_page(view: PageView[P]) -> Callable[Concatenate[HttpRequest, P], HttpRes
             flash_error(member, error)
             return back(member, "/hub/")
 
-    return guarded
+    return cast(Callable[Concatenate[HttpRequest, P], HttpResponse], guarded)
 
 
 def _follow_organization(request: ActorRequest) -> None:

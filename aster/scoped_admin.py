@@ -54,7 +54,7 @@ class OrgScopedAdmin(admin.ModelAdmin[M]):
         actor = actor_of(request)
         return bool(actor) and actor.is_admin
 
-    # --- Writing goes through services; a refusal is shown and nothing is stored -----------------------------------
+    # --- Writing goes through services; a refusal is shown and nothing is stored ------------------------------------
 
     def delete_with_service(self, request: HttpRequest, obj: M) -> None:
         raise NotImplementedError(f"{type(self).__name__} allows deleting but names no service for it.")

@@ -1,4 +1,4 @@
-"""Settings, from environment variables alone (twelve-factor). Every variable is listed in README and docs/operations.md.
+"""Settings, from environment variables alone. Every variable is listed in docs/operations.md.
 
 Without `DATABASE_URL` this is a one-machine installation: SQLite, an in-memory queue inside the server process, and
 secrets generated into `ASTER_DATA_DIR`. With it, every secret must be given.
@@ -17,7 +17,7 @@ from aster.secrets_file import load_or_create
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
-# --- What kind of installation is this ---------------------------------------------------------------------------------
+# --- What kind of installation is this ------------------------------------------------------------------------------
 DEBUG: bool = env.bool("DEBUG", False)
 PORT: int = env.int("PORT", 8000)
 ASTER_DATA_DIR = Path(env.str("ASTER_DATA_DIR", str(BASE_DIR / "var"))).resolve()
@@ -33,17 +33,17 @@ def _secret(name: str) -> str:
     return value
 
 
-# --- Secrets -----------------------------------------------------------------------------------------------------------
+# --- Secrets --------------------------------------------------------------------------------------------------------
 SECRET_KEY = _secret("SECRET_KEY")
 # The first key encrypts, all of them decrypt: put a new key in front to rotate (docs/operations.md).
 ASTER_ENCRYPTION_KEYS = [key for key in _secret("ASTER_ENCRYPTION_KEYS").split(",") if key]
 
-# --- What Aster may reach ------------------------------------------------------------------------------------------------
+# --- What Aster may reach -------------------------------------------------------------------------------------------
 ASTER_STDIO_COMMANDS: list[str] = env.list("ASTER_STDIO_COMMANDS", default=[])
 ASTER_ENV_VARS: list[str] = env.list("ASTER_ENV_VARS", default=[])
 ASTER_ALLOWED_HOSTS_PRIVATE: list[str] = env.list("ASTER_ALLOWED_HOSTS_PRIVATE", default=[])
 
-# --- Web -----------------------------------------------------------------------------------------------------------------
+# --- Web ------------------------------------------------------------------------------------------------------------
 _public = environ.urlparse(ASTER_PUBLIC_URL)
 ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[_public.hostname or "localhost"])
 if DEBUG:
@@ -125,7 +125,7 @@ STATIC_ROOT = ASTER_DATA_DIR / "static"
 SERVESTATIC_USE_FINDERS = True
 STATICFILES_DIRS = [BASE_DIR / "aster" / "static"]
 
-# --- Data ----------------------------------------------------------------------------------------------------------------
+# --- Data -----------------------------------------------------------------------------------------------------------
 DATABASES: dict[str, dict[str, Any]] = {
     "default": env.db_url("DATABASE_URL", default=f"sqlite:///{ASTER_DATA_DIR / 'aster.sqlite3'}")
 }
@@ -147,7 +147,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
 ]
 
-# --- Queue: the database is the truth, a message only makes due work happen sooner ---------------------------------------
+# --- Queue: the database is the truth, a message only makes due work happen sooner ----------------------------------
 CELERY_BROKER_URL: str = env.str("REDIS_URL", "memory://localhost/")
 CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.02} if CELERY_BROKER_URL.startswith("memory:") else {}
 CELERY_TASK_IGNORE_RESULT = True
@@ -162,7 +162,7 @@ CELERY_BEAT_SCHEDULE = {
     "delete-expired": {"task": "integrations.tasks.delete_expired", "schedule": 600.0},
 }
 
-# --- Words, time, logs ---------------------------------------------------------------------------------------------------
+# --- Words, time, logs ----------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import URLPattern, URLResolver, include, path
+from django.shortcuts import redirect, render
+from django.urls import URLPattern, URLResolver, include, path, re_path, resolve
+from django.utils.http import escape_leading_slashes
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from agents import api as agents_api
 from aster.accounts import api as accounts_api
-from django.contrib import admin
 from integrations import api as integrations_api
 from integrations.views import oauth_callback
 
@@ -17,6 +19,17 @@ from integrations.views import oauth_callback
 def healthz(request: HttpRequest) -> HttpResponse:
     """The process serves. Asks nothing of database or queue, so that a busy database does not restart the server."""
     return JsonResponse({"status": "ok"})
+
+
+def not_found(request: HttpRequest) -> HttpResponse:
+    """The end of the list: the same pages with DEBUG on or off, and the slash people forget."""
+    if request.path.startswith("/api/"):
+        body = {"code": "not_found", "detail": "There is nothing at this address.", "fields": {}}
+        return JsonResponse(body, status=404)
+    with_slash = f"{request.path}/"
+    if not request.path.endswith("/") and resolve(with_slash).func is not not_found:
+        return redirect(escape_leading_slashes(with_slash), permanent=False)
+    return render(request, "404.html", status=404)
 
 
 api_v1: list[URLPattern | URLResolver] = [
@@ -61,4 +74,5 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/", include(api_v1)),
     path("api/openapi.json", SpectacularAPIView.as_view(urlconf="aster.urls"), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
+    re_path(r"", not_found),
 ]

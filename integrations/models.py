@@ -170,12 +170,8 @@ class McpServer(models.Model):
     args = models.JSONField(default=list, blank=True)
     env = EncryptedJSONField("environment", default=dict, blank=True)
     working_dir = models.CharField("working directory", max_length=500, blank=True)
-    auth_config = models.ForeignKey(
-        AuthConfig, on_delete=models.PROTECT, null=True, blank=True, related_name="servers"
-    )
-    timeout_seconds = models.PositiveIntegerField(
-        default=30, validators=[MinValueValidator(1), MaxValueValidator(600)]
-    )
+    auth_config = models.ForeignKey(AuthConfig, on_delete=models.PROTECT, null=True, blank=True, related_name="servers")
+    timeout_seconds = models.PositiveIntegerField(default=30, validators=[MinValueValidator(1), MaxValueValidator(600)])
     retry_attempts = models.PositiveIntegerField(default=1, validators=[MaxValueValidator(5)])
     is_enabled = models.BooleanField("enabled", default=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
@@ -282,9 +278,7 @@ class Connection(models.Model):
                 fields=["auth_config"], condition=models.Q(user=None), name="one_connection_per_organization"
             ),
         ]
-        indexes = [
-            models.Index(fields=["refresh_at"], condition=models.Q(status="connected"), name="connection_due")
-        ]
+        indexes = [models.Index(fields=["refresh_at"], condition=models.Q(status="connected"), name="connection_due")]
 
     def __str__(self) -> str:
         return f"{self.user or self.auth_config.organization} at {self.auth_config}"

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-# Before Django reads its settings: a data directory of our own, loopback allowed, no worker inside the test process.
-_data = tempfile.mkdtemp(prefix="aster-tests-")
-os.environ.setdefault("ASTER_DATA_DIR", _data)
-os.environ.setdefault("DEBUG", "1")
-os.environ.setdefault("ASTER_EMBEDDED_WORKER", "0")
-# Playwright's sync API leaves an event loop running in the test's thread.
-os.environ.setdefault("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
+import pytest
+from django.test import Client
+from pytest_django.fixtures import Settings
+from rest_framework.test import APIClient
 
-from collections.abc import Iterator  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from typing import Any  # noqa: E402
-
-import pytest  # noqa: E402
-from django.test import Client  # noqa: E402
-from pytest_django.fixtures import Settings  # noqa: E402
-from rest_framework.test import APIClient  # noqa: E402
-
-from aster.accounts.access import Actor  # noqa: E402
-from aster.accounts.models import Membership, Organization, Role, User  # noqa: E402
-from aster.accounts.services import create_api_key  # noqa: E402
-from aster.celery import app as celery_app  # noqa: E402
-from aster.demo.world import DemoWorld  # noqa: E402
+from aster.accounts.access import Actor
+from aster.accounts.models import Membership, Organization, Role, User
+from aster.accounts.services import create_api_key
+from aster.celery import app as celery_app
+from aster.demo.serving import ServerThread
+from aster.demo.world import DemoWorld
+from tests.environment import listener
 
 PASSWORD = "correct-horse-battery"
 
@@ -102,6 +94,17 @@ def world() -> Iterator[DemoWorld]:
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def aster(transactional_db: None) -> Iterator[str]:
+    """The real thing: Aster behind uvicorn, gateway included, at its public URL (which is what this yields)."""
+    from aster.asgi import application
+
+    thread = ServerThread(application, listener.dup())
+    thread.start()
+    yield os.environ["ASTER_PUBLIC_URL"]
+    thread.stop()
 
 
 def body(response: Any) -> Any:

@@ -53,7 +53,9 @@ class RequireKey:
             await _answer(send, 404, error.code, "There is no such agent, or this key does not belong to it.")
             return
         if admitted is None:
-            words = "Send an API key of this organization as Authorization: Bearer …. Make one under API keys in the hub."
+            words = (
+                "Send an API key of this organization as Authorization: Bearer …. Make one under API keys in the hub."
+            )
             await _answer(send, 401, "unauthenticated", words)
             return
         scope[ACTOR], scope[AGENT] = admitted

@@ -14,9 +14,9 @@ from agents.gateway.auth import ACTOR, AGENT
 from agents.models import Agent
 from agents.runtime.session import call_once
 from agents.services import calls
+from agents.services.links import connect_link
 from aster import __version__
 from aster.accounts.access import Actor
-from agents.services.links import connect_link
 from aster.errors import AsterError, ConnectionRequired
 from aster.threads import in_db_thread
 

@@ -7,13 +7,14 @@ one call, which the gateway and the playground use.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
+from mcp.shared.dispatcher import ProgressFnT
 
 from agents.models import Agent
 from agents.services import calls
@@ -26,7 +27,7 @@ from integrations.mcp_client import AuthChallenge, Session, open_target
 from integrations.models import McpServer
 from integrations.services.refresh import mark_rejected, needs_reconnect
 
-Progress = Callable[[float, float | None, str | None], Awaitable[None]]
+Progress = ProgressFnT
 
 
 async def call_once(
@@ -40,9 +41,7 @@ async def call_once(
     return record.result
 
 
-async def call_server(
-    server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor
-) -> dict[str, Any]:
+async def call_server(server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor) -> dict[str, Any]:
     """The same for a call straight to a server."""
     async with _recorded(actor, tool_name, None, server) as record:
         ready = await in_db_thread(calls.prepare_call, server, tool_name, actor=actor)
@@ -158,9 +157,7 @@ class AgentSession:
         for server in servers:
             if server.is_enabled:
                 try:
-                    self._links[server.pk] = _Link(
-                        calls.prepare_call(server, "", actor=self.actor, agent=self.agent)
-                    )
+                    self._links[server.pk] = _Link(calls.prepare_call(server, "", actor=self.actor, agent=self.agent))
                 except AsterError as error:
                     self.problems[server.pk] = error
 

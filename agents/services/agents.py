@@ -36,7 +36,7 @@ def save_agent(
     server_ids: Iterable[int] | None = None,
     switched_off: Mapping[McpServer, Iterable[str]] | None = None,
 ) -> Agent:
-    """Store an agent and, if given, exactly which servers it may use and which of their tools are off; all or nothing."""
+    """Store an agent and, if given, exactly its servers and which of their tools are off; all or nothing."""
     actor.require_admin()
     if agent._state.adding:
         agent.organization = actor.organization
@@ -73,7 +73,9 @@ def check_input_schema(schema: object) -> None:
         except SchemaError as error:
             problem = f"Is not a JSON Schema: {error.message[:200]}"
     if problem:
-        raise InvalidInput(f"The input schema {problem[0].lower()}{problem[1:]}", fields={"input_json_schema": [problem]})
+        raise InvalidInput(
+            f"The input schema {problem[0].lower()}{problem[1:]}", fields={"input_json_schema": [problem]}
+        )
 
 
 def assign_servers(agent: Agent, server_ids: Iterable[int], *, actor: Actor) -> None:
@@ -138,7 +140,7 @@ def delete_agent(agent: Agent, *, actor: Actor) -> None:
     audit.delete_audited(agent, actor=actor)
 
 
-# --- Models ------------------------------------------------------------------------------------------------------------
+# --- Models ---------------------------------------------------------------------------------------------------------
 
 
 def find_llm_config(pk: str | int, *, actor: Actor) -> LlmConfig:

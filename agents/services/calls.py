@@ -87,6 +87,7 @@ def authorize_call(agent: Agent, name: str, *, actor: Actor) -> ReadyCall:
     actor.require_scope(CALL)
     if not agent.is_enabled:
         raise NotAllowed(f"{agent} is switched off.", code="agent_disabled")
+    learn_tools(agent, actor=actor)
     found = next((offered for offered in agent_tools(agent) if offered.name == name), None)
     if found is None:
         raise NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
@@ -154,12 +155,11 @@ def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> st
 
 
 def learn_tools(agent: Agent, *, actor: Actor) -> None:
-    """Ask those assigned servers that were never listed, as far as `actor` can reach them; failures keep them unknown."""
-    for server in assigned_servers(agent, with_tools=False):
-        learn_server_tools(server, actor=actor)
+    """List the servers that `actor` has just been the first to connect to, so that no list is empty for want of a task.
 
-
-def learn_server_tools(server: McpServer, *, actor: Actor) -> None:
-    """List a server's tools if that never worked before (it was saved untested, or nobody had connected)."""
-    if server.tools_synced_at is None and server.is_enabled:
-        server_services.test_server(server, actor=actor)
+    Only what was never tried: a server that failed is left to the background, and a dead one blocks nobody twice.
+    """
+    never = McpServer.objects.filter(assignments__agent=agent, is_enabled=True, tools_synced_at=None, tested_at=None)
+    for server in never.select_related("auth_config", "organization"):
+        if server.needs_person:
+            server_services.test_server(server, actor=actor)

@@ -120,8 +120,6 @@ class MembershipMiddleware:
 def _actor_of(request: HttpRequest) -> Actor | None:
     if not request.user.is_authenticated:
         return None
-    user = cast(User, request.user)
+    user = request.user
     chosen = request.session.get(SESSION_ORGANIZATION)
     return find_actor(user, chosen, via="page", request_id=getattr(request, "request_id", ""))
-
-

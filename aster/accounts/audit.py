@@ -26,7 +26,7 @@ def snapshot(obj: models.Model) -> dict[str, Any]:
             related = getattr(obj, name)
             values[name] = str(related) if related else None
         else:
-            values[name] = field.value_from_object(obj)
+            values[name] = getattr(obj, name)
             if hasattr(values[name], "isoformat"):
                 values[name] = values[name].isoformat()
     return values
@@ -50,7 +50,7 @@ def record(actor: Actor, action: str, obj: models.Model, changes: dict[str, Any]
 
 
 def save_audited(obj: models.Model, *, actor: Actor, action: str | None = None) -> None:
-    """Validate and store `obj` with its audit row, both or neither.
+    """Validate and store `obj` with its audit row, both or neither. Saving it unchanged leaves no trace.
 
     Raises InvalidInput with the messages per field, or Conflict when somebody else took a unique value first.
     """
@@ -75,7 +75,8 @@ def save_audited(obj: models.Model, *, actor: Actor, action: str | None = None) 
                 name: [before.get(name), value] for name, value in after.items() if creating or before[name] != value
             }
             changes |= {name: [before.get(name), REDACTED] for name in replaced if after.get(name)}
-            record(actor, action or ("created" if creating else "updated"), obj, changes)
+            if creating or changes:
+                record(actor, action or ("created" if creating else "updated"), obj, changes)
     except ValidationError as error:
         raise invalid_input(error) from None
     except IntegrityError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any, cast
 
 from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.tokens import default_token_generator
@@ -66,7 +67,7 @@ def update_organization(organization: Organization, *, actor: Actor) -> None:
     audit.save_audited(organization, actor=actor)
 
 
-# --- People ------------------------------------------------------------------------------------------------------------
+# --- People ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,9 @@ def remove_member(membership: Membership, *, actor: Actor) -> None:
         actor.require_admin()
     with transaction.atomic():
         _keep_an_admin(membership, becoming=None)
-        ApiKey.objects.filter(
-            organization=membership.organization, user=membership.user, revoked_at=None
-        ).update(revoked_at=timezone.now())
+        ApiKey.objects.filter(organization=membership.organization, user=membership.user, revoked_at=None).update(
+            revoked_at=timezone.now()
+        )
         audit.delete_audited(membership, actor=actor)
 
 
@@ -145,7 +146,7 @@ def _keep_an_admin(membership: Membership, *, becoming: str | None) -> None:
         raise Conflict("An organization needs at least one admin. Make somebody else an admin first.")
 
 
-# --- API keys ----------------------------------------------------------------------------------------------------------
+# --- API keys -------------------------------------------------------------------------------------------------------
 
 
 def create_api_key(
@@ -231,8 +232,9 @@ def authenticate_key(text: str, *, via: str = "api", request_id: str = "") -> Ac
     if key is None or not crypto.matches(text, key.digest):
         return None
     _note_use(key)
+    role = str(cast(Any, key).role)
     return Actor(
-        key.organization, key.user, key.role, via=via, scopes=frozenset(key.scopes), api_key=key, request_id=request_id
+        key.organization, key.user, role, via=via, scopes=frozenset(key.scopes), api_key=key, request_id=request_id
     )
 
 

@@ -144,9 +144,6 @@ def explain_exception(error: BaseException, target: Target, step: str) -> AsterE
         return UpstreamError(f"The command {reason}.", step="dial", hint=hint)
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL | httpx2.StreamError | OSError):
         return egress.explain(error, target.url)
-    if isinstance(error, UnicodeEncodeError):
-        hint = "Enter the header or the key again: it holds characters that HTTP does not allow."
-        return UpstreamError("A header for this server cannot be sent.", step="url", hint=hint)
     if isinstance(error, ValidationError | RuntimeError | MCPError):
         hint = "It may speak a protocol version that Aster does not know."
         return UpstreamError("The server's answer does not follow the MCP protocol.", step=step, hint=hint)

@@ -244,6 +244,8 @@ def _write_grant(grant: Connection, values: dict[str, Any], actor: Actor) -> Con
         audit.record(actor, "connected", connection, {"scopes": [None, connection.scopes]})
         servers = McpServer.objects.filter(auth_config=grant.auth_config, is_enabled=True)
         servers.update(sync_due_at=timezone.now())
+        # Trouble from before this sign-in says nothing about now.
+        servers.filter(tools_synced_at=None).update(tested_at=None)
         for pk in servers.values_list("pk", flat=True):
             enqueue("integrations.tasks.sync_server", pk)
     return connection

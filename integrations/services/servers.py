@@ -63,7 +63,7 @@ class Saved:
     discovery: Discovered | None = None
 
 
-# --- Finding -----------------------------------------------------------------------------------------------------------
+# --- Finding --------------------------------------------------------------------------------------------------------
 
 
 def find_server(key: str | int, *, actor: Actor) -> McpServer:
@@ -83,7 +83,7 @@ def find_auth_config(pk: str | int, *, actor: Actor) -> AuthConfig:
     return auth
 
 
-# --- Saving ------------------------------------------------------------------------------------------------------------
+# --- Saving ---------------------------------------------------------------------------------------------------------
 
 
 def save_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
@@ -93,9 +93,7 @@ def save_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
     audit.save_audited(auth, actor=actor)
 
 
-def save_server(
-    server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True
-) -> Saved:
+def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True) -> Saved:
     """Store a server, and with it the (new or changed) `auth` it came with: together or not at all.
 
     A new server is tried first unless `test` is false: one that does not answer is refused with ConnectionTestFailed
@@ -158,7 +156,9 @@ def _prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) ->
         check_field_url(server.url, "url")
         server.command, server.args, server.env, server.working_dir = "", [], {}, ""
     if auth is not None and auth.organization_id != actor.organization.pk:
-        raise InvalidInput("There is no such auth config.", fields={"auth_config_id": ["There is no such auth config."]})
+        raise InvalidInput(
+            "There is no such auth config.", fields={"auth_config_id": ["There is no such auth config."]}
+        )
     try:
         server.full_clean(exclude=["auth_config"])
     except ValidationError as error:
@@ -281,7 +281,7 @@ def _refusal(result: TestResult, server: McpServer, found: Discovered | None = N
     return ConnectionTestFailed(words, fields={where: [words]}, extra=extra)
 
 
-# --- Testing -----------------------------------------------------------------------------------------------------------
+# --- Testing --------------------------------------------------------------------------------------------------------
 
 
 def try_server(server: McpServer, *, actor: Actor) -> TestResult:
@@ -362,7 +362,7 @@ def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
             store_tools(server, result.check.tools, seen_by=actor.user, now=now)
 
 
-# --- Ending ------------------------------------------------------------------------------------------------------------
+# --- Ending ---------------------------------------------------------------------------------------------------------
 
 
 def set_enabled(server: McpServer, enabled: bool, *, actor: Actor) -> None:

@@ -1,4 +1,4 @@
-"""From rows to a Target: the headers, environment and token that reach one server. The only place they are put together."""
+"""From rows to a Target: the headers, environment and token that reach one server, put together here alone."""
 
 from __future__ import annotations
 

@@ -139,7 +139,9 @@
     const chosen = boxes.filter((box) => box.checked).length;
     all("[data-selected-count]").forEach((note) => (note.textContent = `${chosen} of ${boxes.length} selected`));
     const toggle = document.querySelector("#action-toggle");
-    if (toggle) [toggle.checked, toggle.indeterminate] = [chosen > 0 && chosen === boxes.length, chosen > 0 && chosen < boxes.length];
+    if (!toggle) return;
+    toggle.checked = chosen > 0 && chosen === boxes.length;
+    toggle.indeterminate = chosen > 0 && chosen < boxes.length;
   };
   on("change", "#action-toggle", (toggle) => all(".action-select").forEach((box) => (box.checked = toggle.checked)));
   on("change", "#action-toggle, .action-select", countSelected);
@@ -157,7 +159,8 @@
   const enhance = (root = document) => {
     all(".vDateField", root).forEach((input) => (input.type = "date"));
     all(".vTimeField", root).forEach((input) => { input.type = "time"; input.step = 1; });
-    all(".flash[data-leaves]", root).forEach((flash) => setTimeout(() => flash.matches(":hover, :focus-within") || dismiss(flash), 7000));
+    all(".flash[data-leaves]", root).forEach((flash) =>
+      setTimeout(() => flash.matches(":hover, :focus-within") || dismiss(flash), 7000));
     applyConditions(root);
   };
   showTheme(document.documentElement.dataset.theme);

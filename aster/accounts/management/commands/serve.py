@@ -1,4 +1,4 @@
-"""`manage.py serve`: the whole installation in one process: web, gateway, worker, scheduler, and a demo world if wanted."""
+"""`manage.py serve`: the whole installation in one process, with a demo world beside it if wanted."""
 
 from __future__ import annotations
 
