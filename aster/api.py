@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, SuspiciousOperation, ValidationError
+from django.core.signals import got_request_exception
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
 from rest_framework.response import Response
 
-from aster.errors import AsterError
+from aster.errors import AsterError, UpstreamError
+
+log = logging.getLogger(__name__)
 
 
 class CursorPages(CursorPagination):
-    """`?cursor=…&page_size=…`; newest last, so that pages stay stable while rows are added."""
+    """`?cursor=…&page_size=…`; newest last, so that pages stay stable while rows are added.
+
+    A cursor is opaque: one that Aster did not give is a 404, and a page size that is no number from 1 to 200 a 400.
+    """
 
     ordering: Any = "id"
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
+
+    def paginate_queryset(self, queryset: Any, request: Request, view: Any = None) -> list[Any] | None:
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValueError, OverflowError, ValidationError):
+            # DRF decodes a cursor without looking at the position in it.
+            raise exceptions.NotFound(self.invalid_cursor_message) from None
+
+    def get_page_size(self, request: Request) -> int | None:
+        given = request.query_params.get("page_size")
+        if given is not None and not (given.isdecimal() and len(given) < 6 and 1 <= int(given) <= self.max_page_size):
+            raise exceptions.ValidationError({"page_size": [f"Give a number from 1 to {self.max_page_size}."]})
+        return super().get_page_size(request)
 
 
 class NewestFirst(CursorPages):
@@ -30,16 +51,14 @@ def error_body(code: str, detail: str, fields: Any = None, **extra: Any) -> dict
     return {"code": code, "detail": detail, "fields": fields or {}, **extra}
 
 
-def handle_exception(error: Exception, context: dict[str, Any]) -> Response | None:
-    """Every refusal as `{code, detail, fields}`. Unknown errors stay 500 and say nothing of their cause."""
+def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
+    """Every refusal as `{code, detail, fields}`. Unknown errors are a 500 that says nothing of its cause."""
     if isinstance(error, AsterError):
-        extra = dict(error.extra)
-        for name in ("step", "hint"):
-            if value := getattr(error, name, ""):
-                extra.setdefault(name, value)
-        return Response(error_body(error.code, error.message, error.fields, **extra), status=error.http_status)
+        return _explain_own(error)
     if isinstance(error, Http404):
         return Response(error_body("not_found", "There is nothing at this address."), status=404)
+    if isinstance(error, SuspiciousOperation):
+        return Response(error_body("bad_request", "The request is malformed."), status=400)
     if isinstance(error, PermissionDenied):
         return Response(error_body("not_allowed", "You may not do this."), status=403)
     if isinstance(error, exceptions.ValidationError):
@@ -52,7 +71,25 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response | No
             headers["Retry-After"] = str(int(error.wait))
         code = error.get_codes() if isinstance(error.detail, str) else "error"
         return Response(error_body(str(code), str(error.detail)), status=error.status_code, headers=headers)
-    return None
+    return _explain_bug(error, context)
+
+
+def _explain_bug(error: Exception, context: dict[str, Any]) -> Response:
+    request: Request = context["request"]
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    got_request_exception.send(sender=None, request=request._request)
+    identifier = getattr(request, "request_id", "")
+    words = f"Aster failed; this is a bug. Its log has the reason under the request id {identifier}."
+    return Response(error_body("internal_error", words), status=500)
+
+
+def _explain_own(error: AsterError) -> Response:
+    extra = dict(error.extra)
+    status = error.http_status
+    if isinstance(error, UpstreamError):
+        extra = {"step": error.step, "hint": error.hint, "retryable": error.retryable, **extra}
+        status = 504 if error.code == "timeout" else status
+    return Response(error_body(error.code, error.message, error.fields, **extra), status=status)
 
 
 def _validation_body(detail: Any) -> dict[str, Any]:

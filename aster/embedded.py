@@ -40,9 +40,17 @@ def background_work(enabled: bool) -> Iterator[None]:
     finally:
         state.should_stop = 0
         scheduler.service.stop(wait=False)
+        # The worker waits for messages two seconds at a time, and once more after it has seen that it should stop.
+        for _ in range(2):
+            wake_up.delay()
         work.join(STOP_SECONDS)
         if work.is_alive():
             logger.warning("Background work did not end in time; what was due stays due.")
+
+
+@app.task(name="aster.embedded.wake_up")
+def wake_up() -> None:
+    """Nothing: its message alone makes a waiting worker look around."""
 
 
 def _run_worker() -> None:

@@ -8,11 +8,30 @@ from typing import Any
 from rest_framework import serializers
 
 from aster.accounts.audit import REDACTED
-from integrations.models import AuthConfig, AuthType, ClientMode, Connection, McpServer, ResourceMode, Tool
-from integrations.models import TokenAuthMethod, Transport
+from aster.api_bodies import StrictSerializer
+from aster.errors import InvalidInput
+from integrations.models import (
+    AuthConfig,
+    AuthType,
+    ClientMode,
+    Connection,
+    McpServer,
+    ResourceMode,
+    TokenAuthMethod,
+    Tool,
+    Transport,
+    callback_url,
+    slug_validator,
+)
 
 AUTH_SECRETS = ("token", "password", "client_secret")
 AUTH_MAPPINGS = ("custom_headers", "extra_token_params")
+AUTH_PLAIN = (
+    *("name", "auth_type", "username", "client_mode", "client_id", "token_endpoint_auth_method", "use_pkce"),
+    *("allowed_redirect_uris", "issuer", "authorization_url", "token_url", "registration_url", "revocation_url"),
+    *("resource", "scopes", "resource_mode", "audience", "extra_authorize_params", "scope_on_refresh"),
+)
+SLUG_HELP = "Chosen once: lowercase letters, digits and hyphens. Made from the name if left out."
 
 # Other names for the same thing, as clients written for the APIs that Aster unites send them.
 _SERVER_NAMES = {"endpoint": "url", "auth": "auth_config", "enabled": "is_enabled", "timeout": "timeout_seconds"}
@@ -34,7 +53,7 @@ class AuthTypeField(ChoiceField):
     """Our auth types, and the words other products use for them."""
 
     def to_internal_value(self, data: Any) -> Any:
-        word = str(data).lower()
+        word = data.lower() if isinstance(data, str) else ""
         if word in ("token", "api_key", "bearer_token"):
             return AuthType.BEARER
         if "client_credentials" in word:
@@ -42,6 +61,13 @@ class AuthTypeField(ChoiceField):
         if "authorization_code" in word or word == "oauth":
             return AuthType.AUTHORIZATION_CODE
         return super().to_internal_value(data)
+
+
+class IdField(serializers.CharField):
+    """An id as number or text."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=100, **kwargs)
 
 
 class TextsField(serializers.ListField):
@@ -53,31 +79,11 @@ class TextsField(serializers.ListField):
         return super().to_internal_value(data.split() if isinstance(data, str) else data)
 
 
-def _renamed(data: Any, names: Mapping[str, str]) -> Any:
-    if not isinstance(data, Mapping):
-        return data
-    return {names.get(key, key): value for key, value in data.items()}
-
-
-class StrictSerializer(serializers.Serializer[Any]):
-    """Refuses fields it does not know: a misspelt name must not be silently dropped."""
-
-    names: Mapping[str, str] = {}
-    ignored: frozenset[str] = frozenset()
-
-    def to_internal_value(self, data: Any) -> Any:
-        data = _renamed(data, self.names)
-        if isinstance(data, Mapping):
-            known = {name for name, field in self.fields.items()}
-            if unknown := sorted(set(data) - known - self.ignored):
-                raise serializers.ValidationError({name: ["Unknown field."] for name in unknown})
-        return super().to_internal_value(data)
-
-
 class AuthConfigIn(StrictSerializer):
     names = _AUTH_NAMES
-    ignored = frozenset({"id", "created_at", "updated_at", "callback_url", "discovered_at"})
+    ignored = frozenset({"created_at", "updated_at", "callback_url", "discovered_at"})
 
+    id = serializers.CharField(required=False, help_text="Only to send an answer back as it came.")
     name = serializers.CharField(max_length=100, required=False)
     auth_type = AuthTypeField(choices=AuthType.choices)
     custom_headers = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
@@ -107,11 +113,12 @@ class AuthConfigIn(StrictSerializer):
 class ServerIn(StrictSerializer):
     names = _SERVER_NAMES
     ignored = frozenset(
-        {"id", "slug", "status", "status_text", "error", "tool_count", "era", "protocol_version", "last_test"}
-        | {"tested_at", "created_at", "updated_at", "connection_test_result", "discovery_result", "auth_type"}
+        {"id", "status", "error", "tool_count", "era", "protocol_version", "last_test", "tested_at", "auth_type"}
+        | {"created_at", "updated_at", "connection_test_result", "discovery_result"}
     )
 
     name = serializers.CharField(max_length=100)
+    slug = serializers.CharField(max_length=50, validators=[slug_validator], required=False, help_text=SLUG_HELP)
     description = serializers.CharField(max_length=500, required=False, allow_blank=True)
     transport = ChoiceField(choices=Transport.choices, required=False)
     url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
@@ -119,7 +126,7 @@ class ServerIn(StrictSerializer):
     args = serializers.ListField(child=serializers.CharField(max_length=2000, allow_blank=True), required=False)
     env = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
     working_dir = serializers.CharField(max_length=500, required=False, allow_blank=True)
-    auth_config_id = serializers.CharField(required=False, allow_null=True)
+    auth_config_id = IdField(required=False, allow_null=True)
     auth_config = AuthConfigIn(required=False, allow_null=True)
     timeout_seconds = serializers.IntegerField(min_value=1, max_value=600, required=False)
     retry_attempts = serializers.IntegerField(min_value=0, max_value=5, required=False)
@@ -133,9 +140,22 @@ class ServerIn(StrictSerializer):
         return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        if attrs.get("auth_config") and attrs.get("auth_config_id"):
+        """An inline auth config with an `id` is a stored one sent back; without, it belongs to this server."""
+        inline, chosen = attrs.get("auth_config"), attrs.get("auth_config_id")
+        own_id = inline.pop("id", None) if inline else None
+        if inline and chosen and own_id != chosen:
             raise serializers.ValidationError({"auth_config": ["Give either auth_config or auth_config_id."]})
+        if own_id:
+            attrs["auth_config_id"] = own_id
+        elif "auth_config" in attrs and inline is None:
+            attrs.setdefault("auth_config_id", None)
         return attrs
+
+
+class ServerTestIn(ServerIn):
+    """A server that is only tried needs no name."""
+
+    name = serializers.CharField(max_length=100, required=False, default="Unnamed")
 
 
 class DiscoverIn(StrictSerializer):
@@ -154,26 +174,36 @@ def redacted(secret: Any) -> Any:
     return REDACTED if secret else ""
 
 
-def keep_redacted(sent: dict[str, str], stored: dict[str, str]) -> dict[str, str]:
+def keep_redacted(sent: dict[str, str], stored: dict[str, str], field: str) -> dict[str, str]:
     """A mapping where every `[REDACTED]` stands for the value stored under that name."""
-    return {name: stored.get(name, value) if value == REDACTED else value for name, value in sent.items()}
+    for name, value in sent.items():
+        if value == REDACTED and name not in stored:
+            raise _nothing_stored(field)
+    return {name: stored[name] if value == REDACTED else value for name, value in sent.items()}
+
+
+def _nothing_stored(field: str) -> InvalidInput:
+    message = f"{REDACTED} stands for a stored value, and there is none. Send the value itself."
+    return InvalidInput(message, fields={field: [message]})
 
 
 def fill_auth_config(auth: AuthConfig, values: Mapping[str, Any]) -> AuthConfig:
     """Copy a body onto a row, keeping every secret that came back as `[REDACTED]`."""
     for name, value in values.items():
-        if name in AUTH_SECRETS and value == REDACTED:
+        if name == "id":
             continue
-        setattr(auth, name, keep_redacted(value, getattr(auth, name)) if name in AUTH_MAPPINGS else value)
+        if name in AUTH_SECRETS and value == REDACTED:
+            if not getattr(auth, name):
+                raise _nothing_stored(name)
+            continue
+        setattr(auth, name, keep_redacted(value, getattr(auth, name), name) if name in AUTH_MAPPINGS else value)
     if "client_mode" not in values and values.get("client_id"):
         auth.client_mode = ClientMode.KNOWN
     return auth
 
 
 def show_auth_config(auth: AuthConfig) -> dict[str, Any]:
-    from integrations.models import callback_url
-
-    plain = {name: getattr(auth, name) for name in AuthConfigIn().fields if name not in (*AUTH_SECRETS, *AUTH_MAPPINGS)}
+    plain = {name: getattr(auth, name) for name in AUTH_PLAIN}
     secrets = {name: redacted(getattr(auth, name)) for name in (*AUTH_SECRETS, *AUTH_MAPPINGS)}
     times = {"created_at": auth.created_at, "updated_at": auth.updated_at, "discovered_at": auth.discovered_at}
     return {"id": auth.pk, **plain, **secrets, "callback_url": callback_url(), **times}

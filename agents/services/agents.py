@@ -23,7 +23,7 @@ from integrations.services.servers import check_field_url
 def find_agent(key: str | int, *, actor: Actor) -> Agent:
     """An agent by id or slug. Another organization's does not exist."""
     rows = Agent.objects.visible_to(actor).select_related("organization", "llm_config")
-    agent = rows.filter(**({"pk": int(key)} if str(key).isdigit() else {"slug": key})).first()
+    agent = rows.filter(**({"pk": int(key)} if str(key).isdecimal() else {"slug": key})).first()
     if agent is None:
         raise NotFound("There is no such agent.")
     return agent
@@ -145,7 +145,7 @@ def delete_agent(agent: Agent, *, actor: Actor) -> None:
 
 def find_llm_config(pk: str | int, *, actor: Actor) -> LlmConfig:
     rows = LlmConfig.objects.filter(organization=actor.organization)
-    config = rows.filter(pk=int(pk)).first() if str(pk).isdigit() else rows.filter(name=pk).first()
+    config = rows.filter(pk=int(pk)).first() if str(pk).isdecimal() else rows.filter(name=pk).first()
     if config is None:
         raise NotFound("There is no such LLM config.")
     return config

@@ -147,6 +147,7 @@ def explain_exception(error: BaseException, target: Target, step: str) -> AsterE
     if isinstance(error, ValidationError | RuntimeError | MCPError):
         hint = "It may speak a protocol version that Aster does not know."
         return UpstreamError("The server's answer does not follow the MCP protocol.", step=step, hint=hint)
-    if not isinstance(error, anyio.BrokenResourceError | anyio.ClosedResourceError | anyio.EndOfStream):
-        log.error("Unexpected failure while talking to %s", target.key or target.transport, exc_info=error)
-    return connection_ended(target, step)
+    if isinstance(error, anyio.BrokenResourceError | anyio.ClosedResourceError | anyio.EndOfStream):
+        return connection_ended(target, step)
+    log.error("Unexpected failure while talking to %s", target.key or target.transport, exc_info=error)
+    return UpstreamError("Aster could not talk to the server.", step=step, hint="The reason is in Aster's log.")

@@ -36,7 +36,7 @@ def client_for(auth: AuthConfig, *, actor: Actor) -> OAuthClient:
         )
     now = timezone.now()
     stored = auth.registrations.filter(issuer=_issuer_key(auth)).first()
-    if stored and callback_url() in stored.redirect_uris and not _expired(stored, now):
+    if stored and set(_redirect_uris(auth)) <= set(stored.redirect_uris) and not _expired(stored, now):
         return OAuthClient(stored.client_id, stored.client_secret, stored.token_endpoint_auth_method)
     return _register(auth, stored, actor=actor)
 
@@ -51,6 +51,10 @@ def known_auth_method(auth: AuthConfig) -> str:
     if isinstance(supported, list) and "client_secret_basic" not in supported and "client_secret_post" in supported:
         return "client_secret_post"
     return "client_secret_basic"
+
+
+def _redirect_uris(auth: AuthConfig) -> list[str]:
+    return [callback_url(), *auth.allowed_redirect_uris]
 
 
 def _issuer_key(auth: AuthConfig) -> str:
@@ -69,7 +73,7 @@ def _register(auth: AuthConfig, outdated: ClientRegistration | None, *, actor: A
             code="registration_unsupported",
             hint=f"Create an OAuth app at the provider with the callback URL {callback_url()} and paste its client ID.",
         )
-    uris = [callback_url(), *auth.allowed_redirect_uris]
+    uris = _redirect_uris(auth)
     made = _ask_for_client(auth, uris)
     row = ClientRegistration(
         auth_config=auth,

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from aster import egress
 from aster.accounts.access import Actor
-from aster.errors import AsterError
+from aster.errors import AsterError, UpstreamError
 from integrations.mcp_client import AuthChallenge, Target, check_target
 from integrations.models import AuthConfig, AuthType, McpServer
 from integrations.oauth import challenges, discovery
@@ -34,14 +34,11 @@ class Discovered:
             "auth_url": found.authorization_endpoint if found else None,
             "token_url": found.token_endpoint if found else None,
             "register_url": found.registration_endpoint if found else None,
-            "revocation_url": found.revocation_endpoint if found else None,
             "resource": found.resource if found else None,
             "scopes": list(found.scopes) if found else [],
             "token_endpoint_auth_methods_supported": list(found.token_endpoint_auth_methods) if found else [],
             "authorization_servers": list(found.authorization_servers) if found else [],
             "resource_metadata_url": found.resource_metadata_url if found else None,
-            "issuer": found.issuer if found else None,
-            "problem": self.problem or None,
         }
 
     def _recommended_mode(self) -> str:
@@ -52,10 +49,20 @@ class Discovered:
 
 
 def discover_server(url: str, *, actor: Actor) -> Discovered:
-    """Ask `url` how to sign in (features S6). Admins only: the URL is arbitrary."""
+    """Ask `url` how to sign in (features S6). Admins only: the URL is arbitrary.
+
+    Raises UpstreamError if nothing at `url` speaks MCP or says how to sign in: then nothing is known about it.
+    """
     actor.require_admin()
-    egress.check_url(url)
-    return discover_url(url)
+    try:
+        egress.check_url(url)
+    except AsterError as error:
+        error.fields.setdefault("url", [error.message])
+        raise
+    result = discover_url(url)
+    if result.problem and not result.requires_auth:
+        raise UpstreamError(result.problem, step="discovery", hint="Check the address: many servers answer at /mcp.")
+    return result
 
 
 def discover_url(url: str) -> Discovered:
@@ -66,10 +73,10 @@ def discover_url(url: str) -> Discovered:
         return Discovered(requires_auth=False, oauth=None)
     except AuthChallenge as wants:
         challenge = challenges.bearer_challenge(wants.www_authenticate)
-    except AsterError:
+    except AsterError as problem:
         # It may still publish metadata (an SSE server, or one that is down right now).
-        challenge = None
-        return _from_metadata(url, challenge, requires_auth=False)
+        found = _from_metadata(url, None, requires_auth=False)
+        return found if found.oauth else Discovered(False, None, problem.message)
     return _from_metadata(url, challenge, requires_auth=True)
 
 

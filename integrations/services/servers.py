@@ -18,7 +18,7 @@ from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.accounts.models import unique_slug
 from aster.celery import enqueue
-from aster.errors import AsterError, Conflict, ConnectionTestFailed, InvalidInput, NotFound
+from aster.errors import AsterError, Conflict, ConnectionRequired, ConnectionTestFailed, InvalidInput, NotFound
 from integrations.mcp_client import AuthChallenge, CheckResult, check_target
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TestStatus, Transport
 from integrations.services import targets
@@ -69,7 +69,7 @@ class Saved:
 def find_server(key: str | int, *, actor: Actor) -> McpServer:
     """A server by id or slug. Another organization's does not exist."""
     rows = McpServer.objects.visible_to(actor).select_related("auth_config", "organization")
-    server = rows.filter(**({"pk": int(key)} if str(key).isdigit() else {"slug": key})).first()
+    server = rows.filter(**({"pk": int(key)} if str(key).isdecimal() else {"slug": key})).first()
     if server is None:
         raise NotFound("There is no such MCP server.")
     return server
@@ -77,7 +77,7 @@ def find_server(key: str | int, *, actor: Actor) -> McpServer:
 
 def find_auth_config(pk: str | int, *, actor: Actor) -> AuthConfig:
     rows = AuthConfig.objects.visible_to(actor).select_related("organization")
-    auth = rows.filter(pk=int(pk)).first() if str(pk).isdigit() else rows.filter(name=pk).first()
+    auth = rows.filter(pk=int(pk)).first() if str(pk).isdecimal() else rows.filter(name=pk).first()
     if auth is None:
         raise NotFound("There is no such auth config.")
     return auth
@@ -291,6 +291,9 @@ def try_server(server: McpServer, *, actor: Actor) -> TestResult:
         check = async_to_sync(check_target)(target)
     except AuthChallenge as wants:
         return _sign_in_result(server, wants)
+    except ConnectionRequired as missing:
+        # The person's own sign-in ended: that says nothing about the server.
+        return TestResult(TestStatus.SIGN_IN, missing.message, step="auth", hint="Click Connect to sign in again.")
     except AsterError as error:
         step = getattr(error, "step", "") or {"forbidden_address": "url"}.get(error.code, "")
         return TestResult(TestStatus.FAILED, error.message, step=step, hint=getattr(error, "hint", ""))
@@ -311,6 +314,7 @@ def try_server(server: McpServer, *, actor: Actor) -> TestResult:
 def _test_token_of(server: McpServer, actor: Actor) -> targets.TokenOf | None:
     auth = server.auth_config
     if auth is not None and auth._state.adding and auth.auth_type == AuthType.CLIENT_CREDENTIALS:
+        hydrate(auth, server)
         token = request_test_token(auth, client_for(auth, actor=actor))
         return lambda rejected: None if rejected else token
     return token_source(server, actor)
@@ -395,8 +399,9 @@ def delete_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
 
 def unique_auth_name(name: str, *, actor: Actor) -> str:
     """A free auth config name like `name`, for those that come inline with a server."""
+    name = name[:90].strip()
     rows: models.QuerySet[AuthConfig] = AuthConfig.objects.filter(organization=actor.organization)
-    taken = set(rows.filter(name__startswith=name[:90]).values_list("name", flat=True))
+    taken = set(rows.filter(name__startswith=name).values_list("name", flat=True))
     if name not in taken:
         return name
-    return next(f"{name[:90]} {number}" for number in range(2, len(taken) + 3) if f"{name[:90]} {number}" not in taken)
+    return next(f"{name} {number}" for number in range(2, len(taken) + 3) if f"{name} {number}" not in taken)

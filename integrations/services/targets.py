@@ -96,7 +96,7 @@ def build_target(server: McpServer, *, token_of: TokenOf | None = None) -> Targe
 def connection_for(server: McpServer, user: User | None) -> Connection | None:
     """The connection whose token a call by `user` uses: their own, or the organization's for client credentials."""
     auth = server.auth_config
-    if auth is None or not auth.is_oauth:
+    if auth is None or not auth.is_oauth or auth._state.adding:
         return None
     owner = user if auth.needs_person else None
     if auth.needs_person and user is None:

@@ -3,18 +3,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 import pytest
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "aster.settings")
-os.environ.setdefault("DEBUG", "1")
-
-from django.test import override_settings
 
 from aster.errors import AsterError, ConnectionRequired, ForbiddenAddress, UpstreamError
 from integrations.mcp_client import (
@@ -44,12 +39,6 @@ from tests.fakes.mcp_servers import (
 Result = TypeVar("Result")
 TOOL_NAMES = ["echo", "add", "fail", "refuse", "slow", "big", "whoami", "structured", "regional"]
 SECRET = "sk-very-secret"
-
-
-@pytest.fixture(autouse=True)
-def _loopback_is_allowed() -> Iterator[None]:
-    with override_settings(DEBUG=True):
-        yield
 
 
 def http(base: str, **options: Any) -> Target:

@@ -19,10 +19,7 @@ from tests.fakes.mcp_servers import (
     serve,
     sse_app,
 )
-from tests.integrations.test_mcp_client import _loopback_is_allowed, call, failure, http, sse, text_of, use
-
-__all__ = ["_loopback_is_allowed"]  # a fixture: importing it is using it
-
+from tests.integrations.test_mcp_client import call, failure, http, sse, text_of, use
 
 # --- tools/list -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import uvicorn
@@ -35,7 +35,8 @@ class Command(BaseCommand):
                 log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False,
             )  # fmt: skip
             server = uvicorn.Server(config)
-            server.run()
+            with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once everything has stopped
+                server.run()
         if not server.started:
             raise CommandError(f"Could not serve on {options['host']}:{options['port']}. Is the port in use? Set PORT.")
 

@@ -1,0 +1,101 @@
+"""What the REST API takes as a body: JSON that can be stored and sent on, with no field it does not know."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import IO, Any
+
+from rest_framework import exceptions, serializers
+from rest_framework.parsers import JSONParser
+
+MAX_BODY_BYTES = 1024 * 1024
+MAX_DEPTH = 40
+
+
+class BodyTooLarge(exceptions.APIException):
+    status_code = 413
+    default_code = "body_too_large"
+    default_detail = f"The body is larger than {MAX_BODY_BYTES // 1024} kB."
+
+
+class JsonBody(JSONParser):
+    """JSON in UTF-8 (RFC 8259 §8.1), bounded in size and depth.
+
+    Refuses what the database or an MCP server could not take: NUL, lone surrogates, NaN and infinite numbers.
+    """
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        raw = stream.read(MAX_BODY_BYTES + 1)
+        if len(raw) > MAX_BODY_BYTES:
+            raise BodyTooLarge
+        if not raw:
+            return {}
+        try:
+            value = json.loads(raw.decode(), parse_constant=_refuse_constant)
+        except ValueError as error:
+            # JSONDecodeError says where, never what.
+            raise exceptions.ParseError(f"The body is not JSON: {_why(error)}.") from None
+        except RecursionError:
+            raise exceptions.ParseError(f"The body is nested more than {MAX_DEPTH} levels deep.") from None
+        check_texts(value)
+        return value
+
+
+def _why(error: ValueError) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at line {error.lineno}, column {error.colno}"
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else "a number is not finite or too long"
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def check_texts(value: Any, path: str = "", depth: int = 0) -> None:
+    """Refuse unstorable texts and numbers anywhere in a JSON value, naming the field that holds one."""
+    if depth > MAX_DEPTH:
+        raise exceptions.ParseError(f"The body is nested more than {MAX_DEPTH} levels deep.")
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if not is_storable(name):
+                raise serializers.ValidationError({path or "detail": ["A name holds characters that are not allowed."]})
+            check_texts(inner, f"{path}.{name}".strip("."), depth + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            check_texts(inner, path, depth + 1)
+    elif isinstance(value, str) and not is_storable(value):
+        raise serializers.ValidationError({path or "detail": ["Null characters and lone surrogates are not allowed."]})
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise serializers.ValidationError({path or "detail": ["This number is too large."]})
+
+
+def is_storable(text: str) -> bool:
+    return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """Refuses fields it does not know: a misspelt name must not be silently dropped.
+
+    `names` maps other names of a field to ours; `ignored` are fields of answers that may come back unchanged.
+    """
+
+    names: Mapping[str, str] = {}
+    ignored: frozenset[str] = frozenset()
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            data = self._rename(data)
+            if unknown := sorted(set(data) - set(self.fields) - self.ignored):
+                raise serializers.ValidationError({name: ["Unknown field."] for name in unknown})
+        return super().to_internal_value(data)
+
+    def _rename(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        renamed: dict[str, Any] = {}
+        for given, value in data.items():
+            name = self.names.get(given, given)
+            if name in renamed:
+                raise serializers.ValidationError({given: [f"This is another name for {name}: give one of them."]})
+            renamed[name] = value
+        return renamed

@@ -1,0 +1,124 @@
+"""What is done to one server at the press of a button: test, list tools, switch on and off, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect, render
+from django.urls import reverse
+
+from aster.accounts.access import ActorRequest
+from aster.errors import Conflict
+from aster.pages import back, hub_page
+from integrations.models import McpServer, TestStatus
+from integrations.services import servers
+from integrations.services.catalogue import tools_of
+from integrations.views.cards import card_of
+
+Action = Callable[[ActorRequest, McpServer], HttpResponse]
+
+
+def server_action(action: Action) -> Callable[[HttpRequest, str], HttpResponse]:
+    """A POST to one of the organization's servers. Opened as a link (after a sign-in, say) it shows the server."""
+
+    @wraps(action)
+    def act(request: ActorRequest, slug: str) -> HttpResponse:
+        server = servers.find_server(slug, actor=request.actor)
+        if request.method != "POST":
+            return redirect("admin:server", slug)
+        return action(request, server)
+
+    return hub_page(act)
+
+
+def home_of(request: HttpRequest, server: McpServer) -> HttpResponseRedirect:
+    """Back to where the button was."""
+    return back(request, reverse("admin:server", args=[server.slug]))
+
+
+@server_action
+def test_server(request: ActorRequest, server: McpServer) -> HttpResponse:
+    result = servers.test_server(server, actor=request.actor)
+    if getattr(request, "htmx", False):
+        context = {"card": card_of(server, request.actor), "result": result}
+        return render(request, "integrations/_server_card.html", context)
+    flash_result(request, server, result)
+    return home_of(request, server)
+
+
+def flash_result(request: HttpRequest, server: McpServer, result: servers.TestResult) -> None:
+    words = f"{server}: {result.message} {result.hint}".strip()
+    if result.ok:
+        messages.success(request, f"{server} works. {result.message}")
+    elif result.status == TestStatus.SIGN_IN:
+        messages.warning(request, words)
+    else:
+        messages.error(request, words)
+
+
+@server_action
+def refresh_tools(request: ActorRequest, server: McpServer) -> HttpResponse:
+    if not server.is_enabled:
+        raise Conflict(f"{server} is switched off. Switch it on first.", code="server_disabled")
+    result = servers.test_server(server, actor=request.actor)
+    if result.ok:
+        count = tools_of(server).count()
+        messages.success(request, f"{server} offers {count} tool{'' if count == 1 else 's'}.")
+    else:
+        flash_result(request, server, result)
+    return home_of(request, server)
+
+
+@server_action
+def enable_server(request: ActorRequest, server: McpServer) -> HttpResponse:
+    servers.set_enabled(server, True, actor=request.actor)
+    messages.success(request, f"{server} is on again.")
+    return home_of(request, server)
+
+
+@server_action
+def disable_server(request: ActorRequest, server: McpServer) -> HttpResponse:
+    servers.set_enabled(server, False, actor=request.actor)
+    messages.success(request, f"{server} is switched off. Agents no longer see its tools.")
+    return home_of(request, server)
+
+
+@hub_page
+def delete_server(request: ActorRequest, slug: str) -> HttpResponse:
+    """Asks first; everything the server takes with it is named."""
+    request.actor.require_admin()
+    server = servers.find_server(slug, actor=request.actor)
+    if request.method == "POST":
+        servers.delete_server(server, actor=request.actor)
+        messages.success(request, f"{server} is deleted.")
+        return redirect("admin:integrations")
+    page = reverse("admin:server", args=[server.slug])
+    context = {
+        "title": f"Delete {server}?",
+        "text": "This cannot be undone.",
+        "items": _consequences(server),
+        "confirm_text": "Delete server",
+        "cancel_url": page,
+        "parent_url": page,
+        "parent_label": server.name,
+    }
+    return render(request, "confirm.html", context)
+
+
+def _consequences(server: McpServer) -> list[str]:
+    tools, auth = server.tools.count(), server.auth_config
+    agents = [str(agent) for agent in server.agents.all()[:20]]
+    items = [f"Its {tools} known tool{'' if tools == 1 else 's'} and the switches set for them."] if tools else []
+    if agents:
+        items.append(f"{', '.join(agents)} can no longer use it.")
+    if auth and auth.servers.count() == 1:
+        connected = auth.connections.count()
+        items.append(
+            f"{connected} connection{'' if connected == 1 else 's'} at {auth} stay until people disconnect."
+            if connected
+            else f"The auth config {auth}, which nothing else uses."
+        )
+    return items or ["Nothing else depends on it."]

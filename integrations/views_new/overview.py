@@ -1,0 +1,45 @@
+"""The front page: every server as a card."""
+
+from __future__ import annotations
+
+from django.http import HttpResponse
+from django.shortcuts import render
+
+from aster.accounts.access import ActorRequest
+from aster.pages import hub_page
+from integrations.views.browser import browser_of
+from integrations.views.cards import ServerCard, cards_of, server_rows
+
+SEARCH_FROM = 7
+STATES = [
+    ("", "Any state"),
+    ("connected", "Connected"),
+    ("connection_error", "Connection error"),
+    ("not_connected", "Not connected"),
+    ("untested", "Untested"),
+    ("disabled", "Disabled"),
+]
+
+
+@hub_page
+def integrations(request: ActorRequest) -> HttpResponse:
+    browser_of(request)
+    every = cards_of(server_rows(request.actor), request.actor)
+    words, state = request.GET.get("q", "").strip(), request.GET.get("state", "")
+    context = {
+        "title": "Integrations",
+        "cards": [card for card in every if _matches(card, words.lower(), state)],
+        "total": len(every),
+        "searchable": len(every) >= SEARCH_FROM,
+        "q": words,
+        "state": state,
+        "states": STATES,
+        "broken": sum(card.state.code == "connection_error" for card in every),
+    }
+    return render(request, "integrations/integrations.html", context)
+
+
+def _matches(card: ServerCard, words: str, state: str) -> bool:
+    server = card.server
+    text = f"{server.name} {server.description} {server.address} {card.auth_label}".lower()
+    return all(word in text for word in words.split()) and state in ("", card.state.code)
