@@ -12,15 +12,22 @@ from rest_framework.response import Response
 from agents import api_docs as docs
 from agents.models import Agent, LlmConfig, ToolCall
 from agents.runtime.session import call_once, call_server
-from agents.serializers import AgentIn, LlmConfigIn, show_agent, show_agent_tool, show_call, show_llm_config
+from agents.serializers import (
+    AgentIn,
+    LlmConfigIn,
+    fill_llm_config,
+    show_agent,
+    show_agent_tool,
+    show_call,
+    show_llm_config,
+)
 from agents.services import agents, calls
 from aster.accounts.access import CALL
-from aster.accounts.audit import REDACTED
-from aster.accounts.models import slug_validator
 from aster.api import NewestFirst
+from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
 from aster.errors import ConnectionRequired, InvalidInput, NotFound
-from integrations.api import ServerView, begin
+from integrations.api import ServerView, with_links
 from integrations.models import McpServer
 from integrations.serializers import CallIn
 from integrations.services import servers
@@ -33,13 +40,19 @@ class AgentView(ActorView):
     def save(self, agent: Agent, values: dict[str, Any], status: int) -> Response:
         server_ids = values.pop("mcp_server_config_ids", None)
         disabled = values.pop("disabled_tools", None)
+        if values.get("slug", agent.slug) != agent.slug and agent.slug:
+            raise InvalidInput("The slug cannot be changed.", fields={"slug": ["The slug cannot be changed."]})
         if "llm_config_id" in values:
             agent.llm_config = self._llm_config(values.pop("llm_config_id"))
         for name, value in values.items():
             setattr(agent, name, value)
         chosen = None if server_ids is None else [self._server_id(key) for key in server_ids]
-        switches = {self._server(key): names for key, names in (disabled or {}).items()}
-        agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches)
+        switches = {self._server(key, "disabled_tools"): names for key, names in (disabled or {}).items()}
+        try:
+            agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches)
+        except NotFound as error:
+            # A switch for a server that the body does not assign: the body is wrong, not the address.
+            raise InvalidInput(error.message, fields={"disabled_tools": [error.message]}) from None
         return Response(show_agent(self.agent(str(agent.pk))), status=status)
 
     def _llm_config(self, key: Any) -> LlmConfig | None:
@@ -49,14 +62,15 @@ class AgentView(ActorView):
             raise InvalidInput(error.message, fields={"llm_config_id": [error.message]}) from None
 
     def _server_id(self, key: str) -> int:
-        return int(key) if key.isdigit() else self._server(key).pk
+        # Plain ids are looked up together, when they are assigned.
+        return int(key) if key.isdecimal() and len(key) < 19 else self._server(key, "mcp_server_config_ids").pk
 
-    def _server(self, key: str) -> McpServer:
+    def _server(self, key: str, field: str) -> McpServer:
         try:
             return servers.find_server(key, actor=self.actor)
-        except NotFound as error:
+        except NotFound:
             message = f"There is no MCP server {key[:50]}."
-            raise InvalidInput(error.message, fields={"mcp_server_config_ids": [message]}) from None
+            raise InvalidInput(message, fields={field: [message]}) from None
 
 
 class AgentList(AgentView):
@@ -67,7 +81,7 @@ class AgentList(AgentView):
 
     @extend_schema(**docs.CREATE_AGENT)
     def post(self, request: Request) -> Response:
-        return self.save(Agent(organization=self.actor.organization), self.read(AgentIn, request), 201)
+        return self.save(Agent(organization=self.actor.organization), self.read_change(AgentIn, request), 201)
 
 
 class AgentDetail(AgentView):
@@ -77,19 +91,20 @@ class AgentDetail(AgentView):
 
     @extend_schema(**docs.UPDATE_AGENT)
     def patch(self, request: Request, key: str) -> Response:
-        return self.save(self.agent(key), self.read(AgentIn, request, partial=True), 200)
+        return self.save(self.agent(key), self.read_change(AgentIn, request, partial=True), 200)
 
     @extend_schema(**docs.PUT_AGENT)
     def put(self, request: Request, key: str) -> Response:
-        values = self.read(AgentIn, request)
+        """Create the agent with this slug, or make it as the body says."""
+        values = self.read_change(AgentIn, request)
         try:
-            return self.save(self.agent(key), values, 200)
+            agent = self.agent(key)
         except NotFound:
-            if not slug_validator.regex.match(key):  # type: ignore[union-attr]
-                raise InvalidInput(str(slug_validator.message), fields={"slug": [str(slug_validator.message)]}) from None
+            check_slug(key)
             return self.save(Agent(organization=self.actor.organization, slug=key), values, 201)
+        return self.save(agent, values, 200)
 
-    @extend_schema(**docs.DELETE)
+    @extend_schema(**docs.DELETE_AGENT)
     def delete(self, request: Request, key: str) -> Response:
         agents.delete_agent(self.agent(key), actor=self.actor)
         return no_content()
@@ -113,8 +128,14 @@ class AgentToolCall(AgentView):
         try:
             result = async_to_sync(call_once)(agent, body["name"], body["arguments"], actor=self.actor)
         except ConnectionRequired as missing:
-            raise _with_authorization(missing, self) from None
+            raise self._with_links(missing, agent) from None
         return Response({"result": result})
+
+    def _with_links(self, missing: ConnectionRequired, agent: Agent) -> ConnectionRequired:
+        rows = McpServer.objects.visible_to(self.actor).filter(assignments__agent=agent)
+        rows = rows.select_related("auth_config", "organization")
+        server = rows.filter(auth_config_id=missing.extra.get("auth_config_id")).first()
+        return with_links(missing, server, self) if server else missing
 
 
 class ServerToolCall(ServerView):
@@ -126,18 +147,8 @@ class ServerToolCall(ServerView):
         try:
             result = async_to_sync(call_server)(server, body["name"], body["arguments"], actor=self.actor)
         except ConnectionRequired as missing:
-            raise _with_authorization(missing, self) from None
+            raise with_links(missing, server, self) from None
         return Response({"result": result})
-
-
-def _with_authorization(missing: ConnectionRequired, view: ActorView) -> ConnectionRequired:
-    """The same refusal with the address where the caller can consent right now."""
-    rows = McpServer.objects.visible_to(view.actor).select_related("auth_config")
-    auth_id = missing.extra.get("auth_config_id")
-    server = rows.filter(auth_config_id=auth_id).first() if auth_id else None
-    if server is not None:
-        missing.extra |= {"authorization_url": begin(server, view)["authorization_url"]}
-    return missing
 
 
 # --- Models and records ---------------------------------------------------------------------------------------------
@@ -150,7 +161,9 @@ class LlmConfigList(ActorView):
 
     @extend_schema(**docs.CREATE_LLM_CONFIG)
     def post(self, request: Request) -> Response:
-        config = LlmConfig(organization=self.actor.organization, **self.read(LlmConfigIn, request))
+        config = fill_llm_config(
+            LlmConfig(organization=self.actor.organization), self.read_change(LlmConfigIn, request)
+        )
         agents.save_llm_config(config, actor=self.actor)
         return Response(show_llm_config(config), status=201)
 
@@ -163,13 +176,11 @@ class LlmConfigDetail(ActorView):
     @extend_schema(**docs.UPDATE_LLM_CONFIG)
     def patch(self, request: Request, key: str) -> Response:
         config = agents.find_llm_config(key, actor=self.actor)
-        for name, value in self.read(LlmConfigIn, request, partial=True).items():
-            if not (name == "api_key" and value == REDACTED):
-                setattr(config, name, value)
+        fill_llm_config(config, self.read_change(LlmConfigIn, request, partial=True))
         agents.save_llm_config(config, actor=self.actor)
         return Response(show_llm_config(config))
 
-    @extend_schema(**docs.DELETE)
+    @extend_schema(**docs.DELETE_LLM_CONFIG)
     def delete(self, request: Request, key: str) -> Response:
         agents.delete_llm_config(agents.find_llm_config(key, actor=self.actor), actor=self.actor)
         return no_content()
@@ -181,7 +192,4 @@ class ToolCallList(ActorView):
         rows = ToolCall.objects.filter(organization=self.actor.organization)
         if not self.actor.is_admin:
             rows = rows.filter(user=self.actor.user)
-        for name in ("outcome", "tool_name", "via"):
-            if value := request.query_params.get(name):
-                rows = rows.filter(**{name: value})
-        return self.page(rows, show_call, NewestFirst)
+        return self.page(self.choose(rows, "outcome", "tool_name", "via"), show_call, NewestFirst)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, ValidationError
@@ -69,7 +69,7 @@ def _check_additional(validator: Any, value: Any, instance: Any, schema: Any) ->
         yield from Draft202012Validator.VALIDATORS["additionalProperties"](validator, value, instance, schema)
 
 
-_Validator = extend(
+_Validator = cast(Any, extend)(
     Draft202012Validator,
     {
         "pattern": _check_pattern,
@@ -107,14 +107,14 @@ def _paths(error: ValidationError) -> list[tuple[str, ...]]:
     here = tuple(map(str, error.absolute_path))
     if error.validator == "required" and isinstance(error.instance, dict):
         # One error names one missing property, but only in its words.
-        missing = [name for name in error.validator_value if name not in error.instance]
+        missing = [name for name in cast(list[str], error.validator_value) if name not in error.instance]
         named = [name for name in missing if error.message.startswith(repr(name))]
         return [(*here, name) for name in named[:1]] or [here]
     return [here]
 
 
 def _word(error: ValidationError) -> str:
-    kind, value = str(error.validator), error.validator_value
+    kind, value = str(error.validator), cast(Any, error.validator_value)
     if kind == "type":
         return f"Must be {' or '.join(value) if isinstance(value, list) else value}."
     if kind == "enum":

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -206,7 +206,7 @@ class ArgumentsForm(forms.Form):
         if self.slots is None:
             self.arguments = self.cleaned_data.get(self.WHOLE) or {}
         else:
-            self.arguments = cast(dict[str, Any], self._collect(self.slots))
+            self.arguments = self._collect(self.slots)
         if not self.errors:
             for path, message in islice(check_arguments(self.schema, self.arguments), 20):
                 self._place(path, message)

@@ -151,7 +151,7 @@ def read_slots(schema: Any) -> list[Slot] | None:
     properties = found[0].get("properties")
     if not properties:
         free = found[0].get("additionalProperties", False) not in (False, None)
-        combined = any(name in found[0] for name in ("anyOf", "oneOf", "allOf", "patternProperties"))
+        combined = any(name in {**found[0], **schema} for name in ("anyOf", "oneOf", "allOf", "patternProperties"))
         return None if free or combined or properties not in (None, {}) else []
     if not isinstance(properties, dict) or len(properties) > MAX_FIELDS:
         return None

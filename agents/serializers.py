@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
 from agents.models import Agent, LlmConfig, ToolCall
 from agents.services.calls import AgentTool
-from integrations.serializers import StrictSerializer, redacted
+from aster.accounts.audit import REDACTED
+from aster.accounts.models import slug_validator
+from aster.api_bodies import IdField, StrictSerializer
+from integrations.serializers import SLUG_HELP, nothing_stored, redacted
 
 
 class AgentIn(StrictSerializer):
     names = {"enabled": "is_enabled", "mcp_server_ids": "mcp_server_config_ids"}
-    ignored = frozenset({"id", "slug", "gateway_url", "created_at", "updated_at", "tool_count"})
+    ignored = frozenset({"id", "gateway_url", "created_at", "updated_at", "tool_count"})
 
     name = serializers.CharField(max_length=100)
+    slug = serializers.CharField(max_length=50, validators=[slug_validator], required=False, help_text=SLUG_HELP)
     description = serializers.CharField(max_length=500, required=False, allow_blank=True)
     prompt = serializers.CharField(max_length=100_000, required=False, allow_blank=True, trim_whitespace=False)
-    llm_config_id = serializers.CharField(required=False, allow_null=True)
+    llm_config_id = IdField(required=False, allow_null=True)
     input_json_schema = serializers.JSONField(required=False)
     is_enabled = serializers.BooleanField(required=False)
-    mcp_server_config_ids = serializers.ListField(child=serializers.CharField(), required=False)
+    mcp_server_config_ids = serializers.ListField(child=IdField(), required=False)
     disabled_tools = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()), required=False,
         help_text="Server id or slug → names of its tools that are off for this agent.",
@@ -35,6 +40,17 @@ class LlmConfigIn(StrictSerializer):
     base_url = serializers.CharField(max_length=2000)
     model = serializers.CharField(max_length=200)
     api_key = serializers.CharField(required=False, allow_blank=True)
+
+
+def fill_llm_config(config: LlmConfig, values: Mapping[str, Any]) -> LlmConfig:
+    """Copy a body onto a row, keeping the key if it came back as `[REDACTED]`."""
+    for name, value in values.items():
+        if name == "api_key" and value == REDACTED:
+            if not config.api_key:
+                raise nothing_stored(name)
+            continue
+        setattr(config, name, value)
+    return config
 
 
 def show_agent(agent: Agent) -> dict[str, Any]:

@@ -7,8 +7,13 @@ import math
 from collections.abc import Mapping
 from typing import IO, Any
 
+from django.core.exceptions import ValidationError
+from drf_spectacular.utils import extend_schema_field
 from rest_framework import exceptions, serializers
 from rest_framework.parsers import JSONParser
+
+from aster.accounts.models import slug_validator
+from aster.errors import InvalidInput
 
 MAX_BODY_BYTES = 1024 * 1024
 MAX_DEPTH = 40
@@ -75,6 +80,14 @@ def is_storable(text: str) -> bool:
     return "\x00" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
+@extend_schema_field({"type": ["integer", "string"]})
+class IdField(serializers.CharField):
+    """An id, which may come as a number or as text."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(max_length=100, **kwargs)
+
+
 class StrictSerializer(serializers.Serializer[Any]):
     """Refuses fields it does not know: a misspelt name must not be silently dropped.
 
@@ -99,3 +112,13 @@ class StrictSerializer(serializers.Serializer[Any]):
                 raise serializers.ValidationError({given: [f"This is another name for {name}: give one of them."]})
             renamed[name] = value
         return renamed
+
+
+def check_slug(slug: str) -> None:
+    """Refuse an address of a PUT that cannot be the slug of what it would create."""
+    try:
+        slug_validator(slug)
+    except ValidationError as error:
+        raise InvalidInput(error.messages[0], fields={"slug": error.messages}) from None
+    if len(slug) > 50:
+        raise InvalidInput("A slug has at most 50 characters.", fields={"slug": ["At most 50 characters."]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 
@@ -17,8 +18,8 @@ def load_or_create(path: Path) -> dict[str, str]:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = {"SECRET_KEY": secrets.token_urlsafe(50), "ASTER_ENCRYPTION_KEYS": secrets.token_urlsafe(32)}
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor, draft_name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
+        draft = Path(draft_name)
         with os.fdopen(descriptor, "w") as file:
             json.dump(fresh, file)
             file.flush()

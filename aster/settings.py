@@ -17,8 +17,17 @@ from aster.secrets_file import load_or_create
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
+
+def _flag(name: str, default: bool) -> bool:
+    """A switch that is on or off; anything else is a mistake worth stopping for."""
+    text = env.str(name, str(default)).strip().lower()
+    if text not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
+        raise ImproperlyConfigured(f"{name} must be 1 or 0, not {text!r}.")
+    return text in ("1", "true", "yes", "on")
+
+
 # --- What kind of installation is this ------------------------------------------------------------------------------
-DEBUG: bool = env.bool("DEBUG", False)
+DEBUG = _flag("DEBUG", False)
 PORT: int = env.int("PORT", 8000)
 ASTER_DATA_DIR = Path(env.str("ASTER_DATA_DIR", str(BASE_DIR / "var"))).resolve()
 ASTER_PUBLIC_URL: str = env.str("ASTER_PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
@@ -116,7 +125,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("ASTER_BEHIND_PROXY", False) else None
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("ASTER_BEHIND_PROXY", False) else None
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 
@@ -138,8 +147,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     }
     DATABASES["default"]["TEST"] = {"NAME": str(ASTER_DATA_DIR / "test.sqlite3")}
 else:
-    DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
@@ -152,7 +161,7 @@ CELERY_BROKER_URL: str = env.str("REDIS_URL", "memory://localhost/")
 CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.02} if CELERY_BROKER_URL.startswith("memory:") else {}
 CELERY_TASK_IGNORE_RESULT = True
 # Worker and scheduler run inside the web process unless a broker connects several.
-ASTER_EMBEDDED_WORKER: bool = env.bool("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL.startswith("memory:"))
+ASTER_EMBEDDED_WORKER = _flag("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL.startswith("memory:"))
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
+from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aster.accounts.access import CONNECT, MANAGE, READ
+from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
-from aster.errors import Conflict, ConnectionRequired, InvalidInput, NotFound
+from aster.errors import AsterError, Conflict, ConnectionRequired, InvalidInput, NotFound, UpstreamError
 from integrations import api_docs as docs
-from integrations.models import AuthConfig, Connection, McpServer, Tool, slug_validator
+from integrations.models import AuthConfig, Connection, McpServer
 from integrations.serializers import (
     AuthConfigIn,
+    BeginIn,
     DiscoverIn,
     ServerIn,
+    ServerTestIn,
     fill_auth_config,
     keep_redacted,
     show_auth_config,
@@ -25,7 +30,6 @@ from integrations.serializers import (
     show_tool,
 )
 from integrations.services import connections, servers
-from integrations.services.access import usable_connection
 from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
 from integrations.services.state import connections_by_server, server_state, tool_counts
@@ -38,7 +42,7 @@ class AuthConfigList(ActorView):
 
     @extend_schema(**docs.CREATE_AUTH_CONFIG)
     def post(self, request: Request) -> Response:
-        values = self.read(AuthConfigIn, request)
+        values = self.read_change(AuthConfigIn, request)
         if not values.get("name"):
             raise InvalidInput("Give the auth config a name.", fields={"name": ["This field is required."]})
         auth = fill_auth_config(AuthConfig(organization=self.actor.organization), values)
@@ -54,11 +58,11 @@ class AuthConfigDetail(ActorView):
     @extend_schema(**docs.UPDATE_AUTH_CONFIG)
     def patch(self, request: Request, key: str) -> Response:
         auth = servers.find_auth_config(key, actor=self.actor)
-        fill_auth_config(auth, self.read(AuthConfigIn, request, partial=True))
+        fill_auth_config(auth, self.read_change(AuthConfigIn, request, partial=True))
         servers.save_auth_config(auth, actor=self.actor)
         return Response(show_auth_config(auth))
 
-    @extend_schema(**docs.DELETE)
+    @extend_schema(**docs.DELETE_AUTH_CONFIG)
     def delete(self, request: Request, key: str) -> Response:
         servers.delete_auth_config(servers.find_auth_config(key, actor=self.actor), actor=self.actor)
         return no_content()
@@ -70,11 +74,8 @@ class Authorize(ActorView):
     @extend_schema(**docs.AUTHORIZE)
     def post(self, request: Request, key: str) -> Response:
         auth = servers.find_auth_config(key, actor=self.actor)
-        redirect_uri = request.query_params.get("redirect_uri") or request.data.get("redirect_uri") or ""
-        begun = connections.begin_connection(auth, actor=self.actor, redirect_uri=str(redirect_uri))
-        if begun.connection:
-            return Response({"status": "connected", "connection": show_connection(begun.connection)})
-        return Response({"authorization_url": begun.authorization_url})
+        redirect_uri = request.query_params.get("redirect_uri") or self.read(BeginIn, request)["redirect_uri"]
+        return Response(begin(auth, self, redirect_uri))
 
 
 class OAuthCallback(ActorView):
@@ -83,7 +84,31 @@ class OAuthCallback(ActorView):
     @extend_schema(**docs.CALLBACK)
     def get(self, request: Request) -> Response:
         connection = connections.complete_connection(request.query_params.dict(), actor=self.actor)
-        return Response({"status": "connected", "connection": show_connection(connection)})
+        return Response({"status": connection.status, "connection": show_connection(connection)})
+
+
+def begin(auth: AuthConfig, view: ActorView, redirect_uri: str = "") -> dict[str, Any]:
+    """The answer that starts a connection: where to send the person, or the connection if nobody needs to consent."""
+    begun = connections.begin_connection(auth, actor=view.actor, redirect_uri=redirect_uri)
+    if begun.connection is None:
+        return {
+            "status": "authorization_required",
+            "authorization_url": begun.authorization_url,
+            "connection": None,
+        }
+    shown = show_connection(begun.connection)
+    return {"status": begun.connection.status, "authorization_url": None, "connection": shown}
+
+
+def with_links(missing: ConnectionRequired, server: McpServer, view: ActorView) -> ConnectionRequired:
+    """The same refusal with the hub's connect page and, if the caller may connect, the provider's consent page."""
+    page = f"{settings.ASTER_PUBLIC_URL}/hub/servers/{server.slug}/connect/?organization={server.organization.slug}"
+    missing.extra |= {"server_id": server.pk, "connect_url": page, "authorization_url": None}
+    if server.auth_config and view.actor.holds(CONNECT):
+        # The refusal stands, whatever the provider says now.
+        with suppress(AsterError):
+            missing.extra |= {"authorization_url": begin(server.auth_config, view)["authorization_url"]}
+    return missing
 
 
 # --- MCP servers -------------------------------------------------------------------------------------------------------
@@ -96,16 +121,20 @@ class ServerView(ActorView):
         return servers.find_server(key, actor=self.actor)
 
     def show(self, server: McpServer) -> dict[str, Any]:
-        mine = connections_by_server([server], self.actor)
-        state = server_state(server, mine.get(server.pk))
-        return show_server(server, state, tool_counts([server]).get(server.pk, 0))
+        return self.show_all([server])[0]
+
+    def show_all(self, rows: list[McpServer]) -> list[dict[str, Any]]:
+        mine, counts = connections_by_server(rows, self.actor), tool_counts(rows)
+        return [show_server(row, server_state(row, mine.get(row.pk)), counts.get(row.pk, 0)) for row in rows]
 
     def fill(self, server: McpServer, values: dict[str, Any]) -> AuthConfig | None:
         """Copy the body onto the row; returns the auth config that came or changed with it."""
         inline, auth_id = values.pop("auth_config", None), values.pop("auth_config_id", ...)
         values.pop("test_connection", None)
         if "env" in values:
-            values["env"] = keep_redacted(values["env"], server.env)
+            values["env"] = keep_redacted(values["env"], server.env, "env")
+        if values.get("slug", server.slug) != server.slug and server.slug:
+            raise InvalidInput("The slug cannot be changed.", fields={"slug": ["The slug cannot be changed."]})
         for name, value in values.items():
             setattr(server, name, value)
         if auth_id is None:
@@ -126,34 +155,21 @@ class ServerView(ActorView):
             raise InvalidInput(error.message, fields={"auth_config_id": [error.message]}) from None
 
     def answer(self, saved: servers.Saved, status: int) -> Response:
-        body = self.show(saved.server)
-        body["connection_test_result"] = saved.test.as_json() if saved.test else None
-        body["discovery_result"] = saved.discovery.as_json() if saved.discovery else None
-        if saved.test and saved.test.check:
-            body["connection_test_result"]["tools"] = saved.test.check.tools
-        return Response(body, status=status)
+        found = {
+            "connection_test_result": show_test(saved.test) if saved.test else None,
+            "discovery_result": saved.discovery.as_json() if saved.discovery else None,
+        }
+        return Response({**self.show(saved.server), **found}, status=status)
 
 
 class ServerList(ServerView):
     @extend_schema(**docs.LIST_SERVERS)
     def get(self, request: Request) -> Response:
-        rows = McpServer.objects.visible_to(self.actor).select_related("auth_config")
-        paginator_rows: list[McpServer] = []
-
-        def collect(server: McpServer) -> dict[str, Any]:
-            paginator_rows.append(server)
-            return {}
-
-        response = self.page(rows, collect)
-        mine, counts = connections_by_server(paginator_rows, self.actor), tool_counts(paginator_rows)
-        response.data["results"] = [
-            show_server(row, server_state(row, mine.get(row.pk)), counts.get(row.pk, 0)) for row in paginator_rows
-        ]
-        return response
+        return self.page_of(McpServer.objects.visible_to(self.actor).select_related("auth_config"), self.show_all)
 
     @extend_schema(**docs.CREATE_SERVER)
     def post(self, request: Request) -> Response:
-        values = self.read(ServerIn, request)
+        values = self.read_change(ServerIn, request)
         test = values.get("test_connection", True)
         server = McpServer(organization=self.actor.organization)
         auth = self.fill(server, values)
@@ -168,24 +184,23 @@ class ServerDetail(ServerView):
     @extend_schema(**docs.UPDATE_SERVER)
     def patch(self, request: Request, key: str) -> Response:
         server = self.server(key)
-        auth = self.fill(server, self.read(ServerIn, request, partial=True))
+        auth = self.fill(server, self.read_change(ServerIn, request, partial=True))
         return self.answer(servers.save_server(server, actor=self.actor, auth=auth), 200)
 
     @extend_schema(**docs.PUT_SERVER)
     def put(self, request: Request, key: str) -> Response:
         """Create the server with this slug, or make it as the body says: the same request twice changes nothing."""
-        values = self.read(ServerIn, request)
+        values = self.read_change(ServerIn, request)
         test = values.get("test_connection", True)
         try:
             server, created = self.server(key), False
         except NotFound:
-            if not slug_validator.regex.match(key):  # type: ignore[union-attr]
-                raise InvalidInput(str(slug_validator.message), fields={"slug": [str(slug_validator.message)]}) from None
+            check_slug(key)
             server, created = McpServer(organization=self.actor.organization, slug=key), True
         auth = self.fill(server, values)
         return self.answer(servers.save_server(server, actor=self.actor, auth=auth, test=test), 201 if created else 200)
 
-    @extend_schema(**docs.DELETE)
+    @extend_schema(**docs.DELETE_SERVER)
     def delete(self, request: Request, key: str) -> Response:
         servers.delete_server(self.server(key), actor=self.actor)
         return no_content()
@@ -196,19 +211,18 @@ class ServerDiscover(ServerView):
 
     @extend_schema(**docs.DISCOVER)
     def post(self, request: Request) -> Response:
-        url = self.read(DiscoverIn, request)["url"]
+        url = self.read_change(DiscoverIn, request)["url"]
         return Response(discover_server(url, actor=self.actor).as_json())
 
 
 class ServerTestUnsaved(ServerView):
     @extend_schema(**docs.TEST_UNSAVED)
     def post(self, request: Request) -> Response:
-        self.actor.require_admin()
-        values = self.read(ServerIn, request)
+        values = self.read_change(ServerTestIn, request)
         server = McpServer(organization=self.actor.organization)
         server.auth_config = self.fill(server, values) or server.auth_config
         servers.check_unsaved(server, actor=self.actor)
-        return Response(_test_body(servers.try_server(server, actor=self.actor)))
+        return Response(show_test(servers.try_server(server, actor=self.actor)))
 
 
 class ServerTest(ServerView):
@@ -216,10 +230,10 @@ class ServerTest(ServerView):
 
     @extend_schema(**docs.TEST_SERVER)
     def post(self, request: Request, key: str) -> Response:
-        return Response(_test_body(servers.test_server(self.server(key), actor=self.actor)))
+        return Response(show_test(servers.test_server(self.server(key), actor=self.actor)))
 
 
-def _test_body(result: servers.TestResult) -> dict[str, Any]:
+def show_test(result: servers.TestResult) -> dict[str, Any]:
     tools = result.check.tools if result.check else []
     return {**result.as_json(), "tools": tools}
 
@@ -229,31 +243,26 @@ class ServerConnect(ServerView):
 
     @extend_schema(**docs.CONNECT)
     def post(self, request: Request, key: str) -> Response:
-        return Response(begin(self.server(key), self, str(request.data.get("redirect_uri") or "")))
-
-
-def begin(server: McpServer, view: ActorView, redirect_uri: str = "") -> dict[str, Any]:
-    """The answer that starts a connection: where to send the person, or that it is there already."""
-    auth = server.auth_config
-    if auth is None or not auth.is_oauth:
-        return {"status": "connected", "authorization_url": None}
-    begun = connections.begin_connection(auth, actor=view.actor, redirect_uri=redirect_uri)
-    if begun.connection:
-        return {"status": begun.connection.status, "authorization_url": None}
-    return {"status": "authorization_required", "authorization_url": begun.authorization_url}
+        server, body = self.server(key), self.read(BeginIn, request)
+        require_enabled(server)
+        if server.auth_config is None or not server.auth_config.is_oauth:
+            # Shared credentials: there is nothing a person could do.
+            return Response({"status": "connected", "authorization_url": None, "connection": None})
+        return Response(begin(server.auth_config, self, body["redirect_uri"]))
 
 
 class ServerConnection(ServerView):
     @extend_schema(**docs.CONNECTION)
     def get(self, request: Request, key: str) -> Response:
         server = self.server(key)
-        auth = server.auth_config
-        if auth is None or not auth.is_oauth:
-            return Response({"status": "connected", "error": None, "expires_at": None})
         connection = connections_by_server([server], self.actor).get(server.pk)
-        if connection is None:
-            return Response({"status": "not_connected", "error": None, "expires_at": None})
-        return Response(show_connection(connection))
+        shared = server.auth_config is None or not server.auth_config.is_oauth
+        status = connection.status if connection else "connected" if shared else "not_connected"
+        return Response({
+            "status": status,
+            "error": (connection.last_error or None) if connection else None,
+            "connection": show_connection(connection) if connection else None,
+        })  # fmt: skip
 
 
 class ServerDisconnect(ServerView):
@@ -261,31 +270,41 @@ class ServerDisconnect(ServerView):
 
     @extend_schema(**docs.DISCONNECT)
     def post(self, request: Request, key: str) -> Response:
-        connection = connections_by_server([self.server(key)], self.actor).get(self.server(key).pk)
-        if connection is None:
-            return Response({"status": "not_connected", "revocation": None})
-        return Response({"status": "not_connected", "revocation": _revoke(connection, self)})
+        server = self.server(key)
+        connection = connections_by_server([server], self.actor).get(server.pk)
+        return Response(_disconnect(connection, self) if connection else {**NOT_CONNECTED, "revocation": None})
 
 
-def _revoke(connection: Connection, view: ActorView) -> dict[str, str]:
+NOT_CONNECTED = {"status": "not_connected"}
+
+
+def _disconnect(connection: Connection, view: ActorView) -> dict[str, Any]:
     outcome = connections.disconnect(connection, actor=view.actor)
-    return {"outcome": outcome.outcome, "detail": outcome.words}
+    return {**NOT_CONNECTED, "revocation": {"outcome": outcome.outcome, "detail": outcome.words}}
 
 
 class ServerTools(ServerView):
     @extend_schema(**docs.TOOLS)
     def get(self, request: Request, key: str) -> Response:
         server = self.server(key)
-        learn_if_possible(server, self)
+        if server.tools_synced_at is None and server.is_enabled:
+            list_tools(server, self)
         return self.page(tools_of(server), show_tool)
 
 
-def learn_if_possible(server: McpServer, view: ActorView) -> None:
-    """List a server that was never listed, when the caller can reach it; otherwise say why there is nothing."""
-    if server.tools_synced_at is None and server.is_enabled:
-        result = servers.test_server(server, actor=view.actor)
-        if result.status == "sign_in":
-            raise ConnectionRequired(result.message, extra=begin(server, view))
+def list_tools(server: McpServer, view: ActorView) -> servers.TestResult:
+    """List the tools now and keep them, or say why that cannot be: an empty list would say there are none."""
+    result = servers.test_server(server, actor=view.actor)
+    if result.status == "sign_in":
+        raise with_links(ConnectionRequired(result.message), server, view)
+    if not result.ok:
+        raise UpstreamError(result.message, step=result.step, hint=result.hint)
+    return result
+
+
+def require_enabled(server: McpServer) -> None:
+    if not server.is_enabled:
+        raise Conflict(f"{server} is switched off.", code="server_disabled")
 
 
 class ServerToolsRefresh(ServerView):
@@ -294,14 +313,9 @@ class ServerToolsRefresh(ServerView):
     @extend_schema(**docs.TOOLS_REFRESH)
     def post(self, request: Request, key: str) -> Response:
         server = self.server(key)
-        if not server.is_enabled:
-            raise Conflict(f"{server} is switched off.", code="server_disabled")
-        usable_connection(server, self.actor)
-        result = servers.test_server(server, actor=self.actor)
-        if result.status == "sign_in":
-            raise ConnectionRequired(result.message, extra=begin(server, self))
-        tools: list[Tool] = list(tools_of(server))
-        return Response({**_test_body(result), "results": [show_tool(tool) for tool in tools]})
+        require_enabled(server)
+        result = list_tools(server, self)
+        return Response({**result.as_json(), "results": [show_tool(tool) for tool in tools_of(server)]})
 
 
 # --- Connections -------------------------------------------------------------------------------------------------------
@@ -325,5 +339,4 @@ class ConnectionDetail(ActorView):
 
     @extend_schema(**docs.DELETE_CONNECTION)
     def delete(self, request: Request, pk: int) -> Response:
-        connection = connections.find_connection(pk, actor=self.actor)
-        return Response({"status": "not_connected", "revocation": _revoke(connection, self)})
+        return Response(_disconnect(connections.find_connection(pk, actor=self.actor), self))

@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from aster.accounts.audit import REDACTED
-from aster.api_bodies import StrictSerializer
+from aster.api_bodies import IdField, StrictSerializer
 from aster.errors import InvalidInput
 from integrations.models import (
     AuthConfig,
@@ -63,13 +63,6 @@ class AuthTypeField(ChoiceField):
         return super().to_internal_value(data)
 
 
-class IdField(serializers.CharField):
-    """An id as number or text."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(max_length=100, **kwargs)
-
-
 class TextsField(serializers.ListField):
     """A list of texts, or one text with spaces between (as OAuth writes scopes)."""
 
@@ -83,7 +76,7 @@ class AuthConfigIn(StrictSerializer):
     names = _AUTH_NAMES
     ignored = frozenset({"created_at", "updated_at", "callback_url", "discovered_at"})
 
-    id = serializers.CharField(required=False, help_text="Only to send an answer back as it came.")
+    id = IdField(required=False, help_text="Only to send an answer back as it came.")
     name = serializers.CharField(max_length=100, required=False)
     auth_type = AuthTypeField(choices=AuthType.choices)
     custom_headers = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
@@ -163,6 +156,13 @@ class DiscoverIn(StrictSerializer):
     url = serializers.CharField(max_length=2000)
 
 
+class BeginIn(StrictSerializer):
+    redirect_uri = serializers.CharField(
+        max_length=2000, required=False, allow_blank=True, default="",
+        help_text="Where the provider sends the person; one of the auth config's allowed_redirect_uris.",
+    )  # fmt: skip
+
+
 class CallIn(StrictSerializer):
     name = serializers.CharField(max_length=200)
     arguments = serializers.DictField(required=False, allow_empty=True, default=dict)
@@ -178,11 +178,11 @@ def keep_redacted(sent: dict[str, str], stored: dict[str, str], field: str) -> d
     """A mapping where every `[REDACTED]` stands for the value stored under that name."""
     for name, value in sent.items():
         if value == REDACTED and name not in stored:
-            raise _nothing_stored(field)
+            raise nothing_stored(field)
     return {name: stored[name] if value == REDACTED else value for name, value in sent.items()}
 
 
-def _nothing_stored(field: str) -> InvalidInput:
+def nothing_stored(field: str) -> InvalidInput:
     message = f"{REDACTED} stands for a stored value, and there is none. Send the value itself."
     return InvalidInput(message, fields={field: [message]})
 
@@ -194,7 +194,7 @@ def fill_auth_config(auth: AuthConfig, values: Mapping[str, Any]) -> AuthConfig:
             continue
         if name in AUTH_SECRETS and value == REDACTED:
             if not getattr(auth, name):
-                raise _nothing_stored(name)
+                raise nothing_stored(name)
             continue
         setattr(auth, name, keep_redacted(value, getattr(auth, name), name) if name in AUTH_MAPPINGS else value)
     if "client_mode" not in values and values.get("client_id"):

@@ -54,6 +54,9 @@ def save_agent(
             assign_servers(agent, server_ids, actor=actor)
         for server, names in (switched_off or {}).items():
             known = set(server.tools.values_list("name", flat=True))
+            if unknown := sorted(set(names) - known):
+                message = f"{server} has no tool {unknown[0][:100]}."
+                raise InvalidInput(message, fields={"disabled_tools": [message]})
             switch_tools(agent, server, known - set(names), actor=actor)
     return agent
 

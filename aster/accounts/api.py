@@ -15,30 +15,35 @@ from aster.accounts import services
 from aster.accounts.access import MANAGE, READ
 from aster.accounts.models import ApiKey, AuditEvent, Membership, Organization, Role, User
 from aster.api import NewestFirst
+from aster.api_bodies import StrictSerializer
 from aster.api_views import ActorView, no_content
 from aster.errors import InvalidInput
 
 
-class OrganizationIn(serializers.Serializer[Any]):
+class OrganizationIn(StrictSerializer):
+    ignored = frozenset({"id", "slug", "created_at", "role"})
+
     name = serializers.CharField(max_length=100, required=False)
     scope_hierarchy = serializers.DictField(child=serializers.ListField(child=serializers.CharField()), required=False)
 
 
-class MemberIn(serializers.Serializer[Any]):
-    email = serializers.EmailField()
+class MemberIn(StrictSerializer):
+    email = serializers.EmailField(max_length=254)
     name = serializers.CharField(max_length=150, required=False, allow_blank=True, default="")
     role = serializers.ChoiceField(choices=Role.choices, required=False, default=Role.MEMBER)
 
 
-class RoleIn(serializers.Serializer[Any]):
+class RoleIn(StrictSerializer):
+    ignored = frozenset({"id", "email", "name", "last_login", "created_at"})
+
     role = serializers.ChoiceField(choices=Role.choices)
 
 
-class ApiKeyIn(serializers.Serializer[Any]):
+class ApiKeyIn(StrictSerializer):
     name = serializers.CharField(max_length=100)
     scopes = serializers.ListField(child=serializers.CharField(max_length=100), required=False, default=["*"])
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    user = serializers.EmailField(required=False, help_text="Whose key it is; yours if left out. Admins only.")
+    user = serializers.EmailField(max_length=254, required=False, help_text="Whose key it is; yours if left out. Admins only.")
 
 
 def show_organization(organization: Organization, role: str) -> dict[str, Any]:
@@ -70,7 +75,7 @@ class OrganizationView(ActorView):
     @extend_schema(**docs.UPDATE_ORGANIZATION)
     def patch(self, request: Request) -> Response:
         organization = self.actor.organization
-        for name, value in self.read(OrganizationIn, request).items():
+        for name, value in self.read_change(OrganizationIn, request).items():
             setattr(organization, name, value)
         services.update_organization(organization, actor=self.actor)
         return Response(show_organization(organization, self.actor.role))
@@ -83,7 +88,7 @@ class MemberList(ActorView):
 
     @extend_schema(**docs.ADD_MEMBER)
     def post(self, request: Request) -> Response:
-        body = self.read(MemberIn, request)
+        body = self.read_change(MemberIn, request)
         added = services.add_member(body["email"], body["role"], name=body["name"], actor=self.actor)
         path = added.set_password_path
         link = f"{settings.ASTER_PUBLIC_URL}{path}" if path else None
@@ -98,10 +103,10 @@ class MemberDetail(ActorView):
     @extend_schema(**docs.UPDATE_MEMBER)
     def patch(self, request: Request, pk: int) -> Response:
         membership = services.find_member(pk, actor=self.actor)
-        services.change_role(membership, self.read(RoleIn, request)["role"], actor=self.actor)
+        services.change_role(membership, self.read_change(RoleIn, request)["role"], actor=self.actor)
         return Response(show_member(membership))
 
-    @extend_schema(**docs.DELETE)
+    @extend_schema(**docs.REMOVE_MEMBER)
     def delete(self, request: Request, pk: int) -> Response:
         services.remove_member(services.find_member(pk, actor=self.actor), actor=self.actor)
         return no_content()
@@ -147,8 +152,5 @@ class ApiKeyDetail(ActorView):
 class AuditEventList(ActorView):
     @extend_schema(**docs.LIST_EVENTS)
     def get(self, request: Request) -> Response:
-        rows = services.visible_events(self.actor)
-        for name in ("action", "object_type", "object_id", "via"):
-            if value := request.query_params.get(name):
-                rows = rows.filter(**{name: value})
+        rows = self.choose(services.visible_events(self.actor), "action", "object_type", "object_id", "via")
         return self.page(rows, show_event, NewestFirst)

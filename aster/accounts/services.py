@@ -64,6 +64,10 @@ def _get_or_create_person(email: str, *, name: str = "", password: str | None = 
 
 def update_organization(organization: Organization, *, actor: Actor) -> None:
     actor.require_admin()
+    stored = Organization.objects.get(pk=organization.pk)
+    if stored.scope_hierarchy != organization.scope_hierarchy:
+        # Otherwise a limited key could declare that its own scope includes every other.
+        actor.require_scope("*")
     audit.save_audited(organization, actor=actor)
 
 

@@ -1,0 +1,101 @@
+"""What the benchmarks share: a throw-away installation, upstream servers in a process of their own, and timing."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import socket
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+
+def prepare_django() -> None:
+    """Settings of a fresh one-machine installation in a temporary data directory."""
+    os.environ["ASTER_DATA_DIR"] = tempfile.mkdtemp(prefix="aster-benchmark-")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "aster.settings"
+    os.environ["DEBUG"] = "1"
+    os.environ["ASTER_EMBEDDED_WORKER"] = "0"
+    os.environ["LOG_LEVEL"] = "ERROR"
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+
+
+def listen() -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+def _serve_upstreams(sockets: list[socket.socket], delays: list[float]) -> None:
+    """SDK-built servers, each answering a call after its delay. Runs in a process of its own."""
+    import mcp_types as types
+    import uvicorn
+    from mcp.server.lowlevel.server import Server
+
+    def build(delay: float) -> object:
+        tool = types.Tool(name="work", input_schema={"type": "object", "properties": {"text": {"type": "string"}}})
+
+        async def list_tools(ctx: object, params: object) -> types.ListToolsResult:
+            return types.ListToolsResult(tools=[tool], ttl_ms=0, cache_scope="private")
+
+        async def call_tool(ctx: object, params: types.CallToolRequestParams) -> types.CallToolResult:
+            await asyncio.sleep(delay)
+            return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
+
+        server: Server[object] = Server("upstream", on_list_tools=list_tools, on_call_tool=call_tool)  # type: ignore[arg-type]
+        return server.streamable_http_app(stateless_http=True)
+
+    async def run() -> None:
+        configs = [uvicorn.Config(build(d), log_level="error", lifespan="on") for d in delays]  # type: ignore[arg-type]
+        await asyncio.gather(
+            *(uvicorn.Server(c).serve(sockets=[s]) for c, s in zip(configs, sockets, strict=True)),
+        )
+
+    asyncio.run(run())
+
+
+@contextmanager
+def upstreams(delays: list[float]) -> Iterator[list[str]]:
+    """URLs of one server per delay (seconds)."""
+    sockets = [listen() for _ in delays]
+    process = multiprocessing.get_context("fork").Process(target=_serve_upstreams, args=(sockets, delays), daemon=True)
+    process.start()
+    urls = [f"http://127.0.0.1:{s.getsockname()[1]}/mcp" for s in sockets]
+    try:
+        for one in sockets:
+            await_port(one.getsockname()[1])
+        yield urls
+    finally:
+        process.terminate()
+        process.join(5)
+
+
+def await_port(port: int, seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=0.2).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    sys.exit(f"Nothing listens on port {port}.")
+
+
+async def median_ms(run: Callable[[], Awaitable[object]], times: int) -> float:
+    """Median wall time of `run` in milliseconds, after one warm-up."""
+    await run()
+    samples = []
+    for _ in range(times):
+        started = time.perf_counter()
+        await run()
+        samples.append((time.perf_counter() - started) * 1000)
+    return statistics.median(samples)

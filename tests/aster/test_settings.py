@@ -1,0 +1,48 @@
+"""Starting: secrets are made once, installations with a database of their own must bring theirs."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aster.secrets_file import load_or_create
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def start(**environment: str) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], **environment}
+    command = [sys.executable, "-c", "import django; django.setup()"]
+    return subprocess.run(command, cwd=ROOT, env={**env, "DJANGO_SETTINGS_MODULE": "aster.settings"},
+                          capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
+
+
+def test_secrets_are_made_on_the_first_start_and_kept(tmp_path: Path) -> None:
+    first = load_or_create(tmp_path / "secrets.json")
+    assert load_or_create(tmp_path / "secrets.json") == first
+    assert stat.S_IMODE((tmp_path / "secrets.json").stat().st_mode) == 0o600
+    assert len(first["SECRET_KEY"]) >= 50
+
+
+def test_two_first_starts_at_once_agree(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: load_or_create(tmp_path / "secrets.json"), range(32)))
+    assert all(one == made[0] for one in made)
+    assert [path.name for path in tmp_path.iterdir()] == ["secrets.json"]
+
+
+def test_an_installation_with_its_own_database_must_bring_its_secrets(tmp_path: Path) -> None:
+    answer = start(DATABASE_URL="sqlite:///" + str(tmp_path / "db"), ASTER_DATA_DIR=str(tmp_path))
+    assert answer.returncode != 0
+    assert "Set SECRET_KEY" in answer.stderr
+    assert not (tmp_path / "secrets.json").exists()
+
+
+def test_debug_must_be_a_plain_yes_or_no(tmp_path: Path) -> None:
+    answer = start(ASTER_DATA_DIR=str(tmp_path), DEBUG="maybe")
+    assert "DEBUG must be 1 or 0, not 'maybe'" in answer.stderr
+    assert start(ASTER_DATA_DIR=str(tmp_path), DEBUG="1").returncode == 0
