@@ -100,6 +100,11 @@ class _UnreadableDict(_Unreadable, dict[str, Any]):
     pass
 
 
+def is_unreadable(value: object) -> bool:
+    """Whether `value`, read from an encrypted field, looks empty only because no key of the ring opens it."""
+    return isinstance(value, _Unreadable)
+
+
 class _EncryptedField(EncryptedMixin):
     """Stores ciphertext; has no lookups but `isnull`; never serialised by `dumpdata`."""
 

@@ -36,6 +36,10 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
             {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key in its own header."},
         ]
 
+    def get_security_requirement(self, auto_schema: Any) -> list[dict[str, list[str]]]:
+        # One of them is enough; a single mapping would ask for both.
+        return [{name: []} for name in self.name]
+
 
 class SessionCookieScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "rest_framework.authentication.SessionAuthentication"
@@ -72,10 +76,6 @@ class ErrorOut(serializers.Serializer[Any]):
         child=serializers.ListField(child=serializers.CharField()),
         help_text="Messages per field of the body; empty when no field is to blame",
     )
-
-    def get_fields(self) -> dict[str, Any]:
-        # DRF means something else by `fields` of a serializer; declared fields are kept apart from the attribute.
-        return super().get_fields()
 
 
 class UpstreamErrorOut(ErrorOut):
@@ -178,7 +178,7 @@ def operation(
     }
 
 
-def page_of(name: str, shape: Shape, *, paged: bool = True) -> Any:
+def page_of(name: str, shape: Shape) -> Any:
     """The shape of a list's answer."""
     words = "The address of the next page, or null"
     return inline_serializer(

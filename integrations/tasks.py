@@ -1,11 +1,16 @@
-"""Background work. What is due is in rows; each task selects ids and calls a service, and one failure stops nothing else."""
+"""Background work. What is due is in rows; a task selects ids and calls a service, and one failure stops nothing else."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from celery import shared_task
+from django.db import close_old_connections
 from django.utils import timezone
 
 from aster.accounts.access import Actor
@@ -15,31 +20,36 @@ from integrations.services import connections, refresh, servers
 
 logger = logging.getLogger(__name__)
 
+# What one provider may cost a run in requests that fail: one that hangs must not hold up the grants of all others.
+PATIENCE_SECONDS = 5.0
+# A run of the catalogue ends before the next one starts; what is left stays due.
+SYNC_RUN_SECONDS = 45.0
+
 
 @shared_task(name="integrations.tasks.refresh_due_connections")
 def refresh_due_connections() -> None:
     """Renew every grant whose time has come. Run by several schedulers at once, each grant is still renewed once."""
-    for pk in refresh.due_connections():
-        refresh_connection(pk)
+    wasted: Counter[str] = Counter()
+    for pk, provider in refresh.due_connections():
+        if wasted[provider] < PATIENCE_SECONDS:
+            started = time.monotonic()
+            if not _attempt(_refresh, pk):
+                wasted[provider] += time.monotonic() - started  # type: ignore[assignment]
 
 
-@shared_task(name="integrations.tasks.refresh_connection")
-def refresh_connection(pk: int) -> None:
-    row = Connection.objects.select_related("auth_config__organization", "user").filter(pk=pk).first()
-    if row is None or row.status != ConnectionStatus.CONNECTED:
-        return
-    try:
-        refresh.refresh(row)
-    except AsterError as error:
-        logger.info("Connection %s was not renewed: %s", pk, error.code)
+def _refresh(pk: int) -> None:
+    if trouble := refresh.refresh_if_due(pk):
+        raise trouble
 
 
 @shared_task(name="integrations.tasks.sync_due_servers")
 def sync_due_servers() -> None:
     """Refresh the tool catalogue of every enabled server whose time has come."""
+    until = time.monotonic() + SYNC_RUN_SECONDS
     due = McpServer.objects.filter(is_enabled=True, sync_due_at__lte=timezone.now())
     for pk in due.order_by("sync_due_at").values_list("pk", flat=True)[:100]:
-        sync_server(pk)
+        if time.monotonic() < until:
+            _attempt(sync_server, pk)
 
 
 @shared_task(name="integrations.tasks.sync_server")
@@ -54,7 +64,9 @@ def sync_server(pk: int) -> None:
     actor = Actor.system(server.organization)
     if server.needs_person:
         connected = Connection.objects.filter(auth_config=server.auth_config, status=ConnectionStatus.CONNECTED)
-        latest = connected.exclude(user=None).select_related("user").order_by("-connected_at").first()
+        # Somebody who left the organization may still be connected for some minutes.
+        members = connected.filter(user__memberships__organization=server.organization, user__is_active=True)
+        latest = members.select_related("user").order_by("-connected_at").first()
         if latest is None:
             return
         actor = Actor(server.organization, latest.user, "member", via="task")
@@ -66,7 +78,24 @@ def delete_expired() -> None:
     """Drop sign-ins nobody finished, and disconnect people who are no longer members."""
     PendingAuthorization.objects.filter(expires_at__lt=timezone.now() - timedelta(minutes=5)).delete()
     for connection in connections.former_members_connections():
-        try:
-            connections.disconnect(connection, actor=Actor.system(connection.auth_config.organization))
-        except AsterError as error:
-            logger.warning("Connection %s of a former member was not removed: %s", connection.pk, error.code)
+        _attempt(_disconnect, connection.pk)
+
+
+def _disconnect(pk: int) -> None:
+    connection = Connection.objects.select_related("auth_config__organization", "user").get(pk=pk)
+    connections.disconnect(connection, actor=Actor.system(connection.auth_config.organization))
+
+
+def _attempt(work: Callable[[int], Any], pk: int) -> bool:
+    """Do one piece of a run. Whatever goes wrong with it is logged, and the rest of the run goes on."""
+    try:
+        work(pk)
+    except AsterError as error:
+        logger.warning("%s of %s failed: %s", work.__name__.strip("_"), pk, error.code)
+        return False
+    except Exception:
+        logger.exception("%s of %s failed", work.__name__.strip("_"), pk)
+        # A database connection that broke must not take the rest with it.
+        close_old_connections()
+        return False
+    return True

@@ -16,7 +16,7 @@ from aster.accounts import audit
 from aster.accounts.access import CONNECT, Actor
 from aster.accounts.models import Membership
 from aster.celery import enqueue
-from aster.errors import AsterError, InvalidInput, NotFound, UpstreamError
+from aster.errors import Conflict, InvalidInput, NotFound, UpstreamError
 from integrations.models import (
     AuthConfig,
     AuthType,
@@ -31,6 +31,9 @@ from integrations.oauth import authorization, token_requests, tokens
 from integrations.services import refresh
 from integrations.services.clients import OAuthClient, client_for
 from integrations.services.discovery import hydrate, needs_discovery
+
+# How long disconnecting waits for a refresh in flight.
+HOLD_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,7 @@ def complete_connection(params: Mapping[str, str], *, actor: Actor, browser: str
     pending = _redeem(params.get("state", ""), actor=actor, browser=browser)
     code = authorization.check_callback(params, issuer=pending.issuer or None, iss_required=pending.iss_required)
     auth = pending.auth_config
-    with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
-        answer = token_requests.exchange_code(
-            refresh.endpoint_of(auth, pending), code=code, redirect_uri=pending.redirect_uri, code_verifier=pending.verifier or None,
-            http=egress.client(), now=timezone.now(),
-        )  # fmt: skip
+    answer = _exchange_code(pending, code)
     grant = Connection(
         auth_config=auth,
         user=pending.user,
@@ -149,6 +148,23 @@ def complete_connection(params: Mapping[str, str], *, actor: Actor, browser: str
         resource=pending.resource,
     )
     return _store_grant(grant, answer, pending.scopes, actor=actor)
+
+
+def _exchange_code(pending: PendingAuthorization, code: str) -> tokens.TokenSet:
+    try:
+        with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
+            return token_requests.exchange_code(
+                refresh.endpoint_of(pending.auth_config, pending),
+                code=code,
+                redirect_uri=pending.redirect_uri,
+                code_verifier=pending.verifier or None,
+                http=egress.client(),
+                now=timezone.now(),
+            )
+    except tokens.TokenRefused as refused:
+        if refused.error == "invalid_client":
+            refresh.forget_client(pending)
+        raise
 
 
 def _redeem(state: str, *, actor: Actor, browser: str) -> PendingAuthorization:
@@ -205,8 +221,10 @@ def _store_grant(grant: Connection, answer: tokens.TokenSet, asked: list[str], *
     now = timezone.now()
     values: dict[str, Any] = {
         name: getattr(grant, name)
-        for name in ("issuer", "client_id", "client_secret", "token_endpoint_auth_method", "token_url")
-        + ("revocation_url", "resource")
+        for name in (
+            *("issuer", "client_id", "client_secret", "token_endpoint_auth_method"),
+            *("token_url", "revocation_url", "resource"),
+        )
     }
     can_refresh = bool(answer.refresh_token) or grant.auth_config.auth_type == AuthType.CLIENT_CREDENTIALS
     values |= {
@@ -235,7 +253,8 @@ def _store_grant(grant: Connection, answer: tokens.TokenSet, asked: list[str], *
 def _write_grant(grant: Connection, values: dict[str, Any], actor: Actor) -> Connection:
     with transaction.atomic():
         rows = Connection.objects.select_for_update().filter(auth_config=grant.auth_config, user=grant.user)
-        stored = rows.first()
+        # Ordered by itself: the model's ordering joins the user, and PostgreSQL locks no outer join.
+        stored = rows.order_by("pk").first()
         connection = stored or Connection(auth_config=grant.auth_config, user=grant.user, generation=0)
         for name, value in values.items():
             setattr(connection, name, value)
@@ -263,36 +282,40 @@ def disconnect(connection: Connection, *, actor: Actor) -> token_requests.Revoca
     """Revoke the grant at the provider, then delete it. A provider that fails does not keep the tokens here.
 
     Revoking comes first: if the process dies in between, the person sees the connection and can disconnect again; the
-    other way round a live grant would be forgotten.
+    other way round a live grant would be forgotten. Only the grant that was revoked is deleted: one that was refreshed
+    meanwhile is revoked too.
     """
     if connection.user is None or connection.user != actor.user:
         actor.require_admin()
     actor.require_scope(CONNECT)
-    _wait_for_claim(connection)
-    connection = find_connection(connection.pk, actor=actor)
-    try:
+    for _ in range(3):
+        held = _hold(connection, actor)
         outcome = refresh.revoke_tokens(
-            connection.auth_config,
-            connection,
-            access_token=connection.access_token,
-            refresh_token=connection.refresh_token,
+            held.auth_config, held, access_token=held.access_token, refresh_token=held.refresh_token
         )
-    except AsterError as trouble:
-        outcome = token_requests.Revocation("failed", trouble.message)
-    with transaction.atomic():
-        deleted, _ = Connection.objects.filter(pk=connection.pk).delete()
-        if deleted:
-            changes = {"revocation": [None, f"{outcome.outcome}: {outcome.words}"]}
-            audit.record(actor, "disconnected", connection, changes)
-    return outcome
+        if _delete_grant(held, outcome, actor):
+            return outcome
+    raise Conflict(f"The connection to {connection.auth_config} keeps changing. Try again.")
 
 
-def _wait_for_claim(connection: Connection) -> None:
-    """Let a refresh in flight finish, so that the newest tokens are the ones revoked; go on without it after a while."""
-    for _ in range(50):
-        if connection.status != ConnectionStatus.CONNECTED or refresh.claim_connection(connection):
-            return
+def _hold(connection: Connection, actor: Actor) -> Connection:
+    """The row as it is once a refresh in flight has finished, claimed against the next one; after a while without."""
+    give_up = time.monotonic() + HOLD_SECONDS
+    while True:
+        row = find_connection(connection.pk, actor=actor)
+        if row.status != ConnectionStatus.CONNECTED or refresh.claim_connection(row) or time.monotonic() > give_up:
+            return row
         time.sleep(0.1)
+
+
+def _delete_grant(held: Connection, outcome: token_requests.Revocation, actor: Actor) -> bool:
+    with transaction.atomic():
+        rows = Connection.objects.select_for_update().filter(pk=held.pk, generation=held.generation)
+        if rows.order_by("pk").first() is None:
+            return False
+        audit.record(actor, "disconnected", held, {"revocation": [None, f"{outcome.outcome}: {outcome.words}"]})
+        held.delete()
+    return True
 
 
 def former_members_connections() -> list[Connection]:

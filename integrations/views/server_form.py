@@ -37,12 +37,15 @@ class Draft:
 
     form: ServerForm
     auth: AuthForm
+    stored_name: str
+    """The name before anything was typed; empty while a server is added."""
 
     @classmethod
     def of(cls, server: McpServer, actor: Actor, data: QueryDict | None = None) -> Draft:
         kind = data.get("auth_type", "") if data is not None else ""
         config = server.auth_config or AuthConfig(organization=actor.organization)
-        return cls(ServerForm(data, instance=server, actor=actor), AuthForm(data, instance=config, auth_type=kind))
+        form = ServerForm(data, instance=server, actor=actor)
+        return cls(form, AuthForm(data, instance=config, auth_type=kind), server.name)
 
     @classmethod
     def filled(cls, server: McpServer, actor: Actor, data: QueryDict, found: dict[str, Any]) -> Draft:
@@ -226,11 +229,9 @@ def _context(draft: Draft) -> dict[str, Any]:
     adding = server._state.adding
     auth = draft.auth.instance
     sharing = [] if adding or auth._state.adding else list(auth.servers.exclude(pk=server.pk)[:20])
-    # The name in the title is the stored one, whatever is typed into the form right now.
-    stored = "" if adding else McpServer.objects.get(pk=server.pk).name
     page = reverse("admin:integrations") if adding else reverse("admin:server", args=[server.slug])
     return {
-        "title": "Add an MCP server" if adding else f"Edit {stored}",
+        "title": "Add an MCP server" if adding else f"Edit {draft.stored_name}",
         "adding": adding,
         "server": server,
         "form": draft.form,
@@ -238,7 +239,7 @@ def _context(draft: Draft) -> dict[str, Any]:
         "sharing": sharing,
         "callback_url": callback_url(),
         "cancel_url": page,
-        "parent_label": "Integrations" if adding else stored,
+        "parent_label": "Integrations" if adding else draft.stored_name,
         "auth_words": AUTH_WORDS,
         "client_words": CLIENT_WORDS,
         "transport_words": TRANSPORT_WORDS,

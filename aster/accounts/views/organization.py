@@ -1,0 +1,56 @@
+"""The organization itself: its settings, and changing to another one."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from aster.accounts import services
+from aster.accounts.access import SESSION_ORGANIZATION, ActorRequest, organizations_of
+from aster.accounts.forms import OrganizationForm
+from aster.accounts.gallery import gallery_context
+from aster.errors import AsterError, NotFound
+from aster.pages import add_errors, back, hub_page
+
+
+@hub_page
+def edit_organization(request: ActorRequest) -> HttpResponse:
+    request.actor.require_admin()
+    organization = request.actor.organization
+    initial = {"name": organization.name, "scope_hierarchy": organization.scope_hierarchy}
+    form = OrganizationForm(request.POST or None, initial=initial)
+    if request.method == "POST" and form.is_valid():
+        organization.name = form.cleaned_data["name"]
+        organization.scope_hierarchy = form.cleaned_data["scope_hierarchy"]
+        try:
+            services.update_organization(organization, actor=request.actor)
+        except AsterError as error:
+            add_errors(form, error)
+        else:
+            messages.success(request, "Settings saved.")
+            return redirect("admin:organization")
+    facts = [("Slug", organization.slug), ("Created", organization.created_at.strftime("%d %b %Y"))]
+    context = {"form": form, "facts": facts}
+    return render(request, "accounts/organization.html", context, status=400 if form.errors else 200)
+
+
+@require_POST
+@hub_page
+def switch_organization(request: ActorRequest) -> HttpResponse:
+    chosen = organizations_of(request.user).filter(slug=request.POST.get("organization", "")).first()
+    if chosen is None:
+        raise NotFound("You do not belong to that organization.")
+    request.session[SESSION_ORGANIZATION] = chosen.pk
+    return back(request, "/hub/")
+
+
+@require_GET
+@hub_page
+def gallery(request: ActorRequest) -> HttpResponse:
+    """Every component in its states, for whoever builds the next page."""
+    if not settings.DEBUG:
+        raise NotFound("There is no such page.")
+    return render(request, "gallery.html", gallery_context())

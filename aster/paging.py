@@ -1,0 +1,28 @@
+"""Pages of a long list, and addresses that keep its filters."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from django.core.paginator import Page, Paginator
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest
+
+M = TypeVar("M", bound=Model)
+
+PAGE_SIZE = 50
+
+
+def page_of(request: HttpRequest, rows: QuerySet[M], size: int = PAGE_SIZE) -> Page[M]:
+    """The page `?page=` asks for; a number out of range is the nearest page."""
+    return Paginator(rows, size).get_page(request.GET.get("page"))
+
+
+def query_without(request: HttpRequest, *names: str) -> str:
+    """The current query, encoded, without `page` and these parameters."""
+    query = request.GET.copy()
+    for name in ("page", *names):
+        query.pop(name, None)
+    for name in [name for name, value in query.items() if value == ""]:
+        del query[name]
+    return query.urlencode()
