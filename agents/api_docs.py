@@ -1,21 +1,146 @@
-"""What the OpenAPI document says about each operation."""
+"""What the OpenAPI document says about each operation on agents, models and calls."""
 
 from __future__ import annotations
 
 from typing import Any
 
-Operation = dict[str, Any]
-AGENT_CALL: Operation = {}
-AGENT_TOOLS: Operation = {}
-CREATE_AGENT: Operation = {}
-CREATE_LLM_CONFIG: Operation = {}
-DELETE: Operation = {}
-GET_AGENT: Operation = {}
-GET_LLM_CONFIG: Operation = {}
-LIST_AGENTS: Operation = {}
-LIST_CALLS: Operation = {}
-LIST_LLM_CONFIGS: Operation = {}
-PUT_AGENT: Operation = {}
-SERVER_CALL: Operation = {}
-UPDATE_AGENT: Operation = {}
-UPDATE_LLM_CONFIG: Operation = {}
+from agents import api_shapes as shapes
+from agents.models import CallOutcome
+from agents.serializers import AgentIn, LlmConfigIn
+from aster.accounts.audit import REDACTED
+from aster.openapi import (
+    PAGE_PARAMETERS,
+    Operation,
+    filter_parameter,
+    key_parameter,
+    operation,
+    page_example,
+    page_of,
+)
+from integrations import api_examples as examples
+from integrations.api_docs import CONNECTION_REQUIRED
+from integrations.api_shapes import CallResultOut
+from integrations.serializers import CallIn
+
+AGENTS, SERVERS = "Agents", "MCP servers"
+_AGENT = (key_parameter("agent"),)
+_LLM_CONFIG = (key_parameter("LLM config", slug=False),)
+
+AGENT_BODY: dict[str, Any] = {
+    "name": "My agent",
+    "description": "Agent with remote MCP tools",
+    "prompt": "You are a helpful assistant.",
+    "llm_config_id": 2,
+    "mcp_server_config_ids": [12],
+    "input_json_schema": {
+        "type": "object",
+        "properties": {"message": {"type": "string"}},
+        "required": ["message"],
+    },
+}
+AGENT: dict[str, Any] = {
+    **{"id": 5, "slug": "my-agent", **AGENT_BODY, "is_enabled": True, "disabled_tools": {"12": ["delete_note"]}},
+    "gateway_url": "https://aster.example.com/mcp/acme/my-agent",
+    **{"created_at": "2026-11-20T09:00:00Z", "updated_at": "2026-11-20T09:00:00Z"},
+}
+AGENT_TOOL = {
+    **examples.TOOL, "name": "acme_notes_12__search_notes", "server_id": 12, "server": "Acme Notes",
+    "tool_name": "search_notes",
+}  # fmt: skip
+LLM_BODY = {"name": "Local", "base_url": "https://llm.acme.example/v1", "model": "small-1", "api_key": "your-key"}
+LLM_CONFIG = {
+    **{"id": 2, **LLM_BODY, "api_key": REDACTED},
+    **{"created_at": "2026-11-20T09:00:00Z", "updated_at": "2026-11-20T09:00:00Z"},
+}
+TOOL_CALL = {
+    **{"id": 900, "at": "2026-11-20T09:30:00Z", "tool_name": "search_notes", "outcome": "ok", "error_code": ""},
+    **{"duration_ms": 120, "via": "api", "request_id": "9f2c1d0e8b7a6543", "agent_id": 5, "server_id": 12},
+    **{"user": "ada@acme.example", "server": "Acme Notes", "connection": "Ada at Acme ID"},
+}
+
+LIST_AGENTS: Operation = operation(
+    "list_agents", "List agents", tag=AGENTS, errors=(400, 404), parameters=PAGE_PARAMETERS,
+    response=page_of("AgentPage", shapes.AgentOut), example=page_example(AGENT),
+)  # fmt: skip
+CREATE_AGENT: Operation = operation(
+    "create_agent", "Create an agent", tag=AGENTS, errors=(400, 409), status=201,
+    words="An agent reaches the servers in `mcp_server_config_ids` and no others. Its tools are all on, but for those "
+    "in `disabled_tools`.",
+    request=AgentIn, bodies={"With a server": AGENT_BODY}, response=shapes.AgentOut, example=AGENT,
+)  # fmt: skip
+GET_AGENT: Operation = operation(
+    "get_agent", "Get an agent", tag=AGENTS, errors=(404,), parameters=_AGENT, response=shapes.AgentOut, example=AGENT,
+)  # fmt: skip
+UPDATE_AGENT: Operation = operation(
+    "update_agent", "Update an agent", tag=AGENTS, errors=(400, 404, 409), parameters=_AGENT,
+    words="`mcp_server_config_ids` replaces the whole list. `disabled_tools` replaces the switches of the servers it "
+    "names. Fields left out keep their value.",
+    request=AgentIn, response=shapes.AgentOut, example=AGENT,
+    bodies={"Attach a server": {"mcp_server_config_ids": [12]}, "Tools off": {"disabled_tools": {"12": ["delete_note"]}}},
+)  # fmt: skip
+PUT_AGENT: Operation = operation(
+    "put_agent", "Create or update an agent by slug", tag=AGENTS, errors=(400, 409), parameters=_AGENT,
+    words="Creates the agent with this slug (201) or brings the stored one in line (200). Fields left out keep their "
+    "value. The same request twice changes nothing.",
+    request=AgentIn, bodies={"Desired state": AGENT_BODY}, response=shapes.AgentOut, example=AGENT,
+)  # fmt: skip
+PUT_AGENT["responses"][201] = CREATE_AGENT["responses"][201]
+DELETE_AGENT: Operation = operation(
+    "delete_agent", "Delete an agent", tag=AGENTS, errors=(404,), parameters=_AGENT, status=204,
+)  # fmt: skip
+AGENT_TOOLS: Operation = operation(
+    "list_agent_tools", "List an agent's tools", tag=AGENTS, errors=(404,), parameters=_AGENT,
+    words="As a caller of the agent sees them, all on one page: those of servers that are on, without those switched "
+    "off.",
+    response=page_of("AgentToolPage", shapes.AgentToolOut), example=page_example(AGENT_TOOL),
+)  # fmt: skip
+AGENT_CALL: Operation = operation(
+    "call_agent_tool", "Call a tool through an agent", tag=AGENTS, errors=(400, 404, 422, 502, 504),
+    refusals={409: CONNECTION_REQUIRED}, parameters=_AGENT,
+    words="With the caller's own connection. The server's result comes back untouched; a failure of the tool itself is "
+    "a 200 with `isError`.",
+    request=CallIn, bodies={"Call": {**examples.CALL_BODY, "name": "acme_notes_12__search_notes"}},
+    response=CallResultOut, example=examples.CALL_RESULT,
+)  # fmt: skip
+SERVER_CALL: Operation = operation(
+    "call_server_tool", "Call a tool of a server", tag=SERVERS, errors=(400, 404, 422, 502, 504),
+    refusals={409: CONNECTION_REQUIRED}, parameters=(key_parameter("MCP server"),),
+    words="With the caller's own connection and no agent between. The server's result comes back untouched; a failure "
+    "of the tool itself is a 200 with `isError`.",
+    request=CallIn, bodies={"Call": examples.CALL_BODY}, response=CallResultOut, example=examples.CALL_RESULT,
+)  # fmt: skip
+LIST_CALLS: Operation = operation(
+    "list_tool_calls", "List tool calls", tag=AGENTS, errors=(400, 404),
+    words="Newest first: one's own; for admins, everybody's in the organization.",
+    parameters=(
+        *PAGE_PARAMETERS,
+        filter_parameter("outcome", "Only calls that ended so.", CallOutcome.values),
+        filter_parameter("tool_name", "Only calls of the tool with this name."),
+        filter_parameter("via", "Only calls that came this way: api, gateway, page, task."),
+    ),
+    response=page_of("ToolCallPage", shapes.ToolCallOut), example=page_example(TOOL_CALL),
+)  # fmt: skip
+
+LIST_LLM_CONFIGS: Operation = operation(
+    "list_llm_configs", "List LLM configs", tag=AGENTS, errors=(400, 404), parameters=PAGE_PARAMETERS,
+    response=page_of("LlmConfigPage", shapes.LlmConfigOut), example=page_example(LLM_CONFIG),
+)  # fmt: skip
+CREATE_LLM_CONFIG: Operation = operation(
+    "create_llm_config", "Create an LLM config", tag=AGENTS, errors=(400, 409, 422), status=201,
+    words="Where an agent's model is: any OpenAI-compatible endpoint.",
+    request=LlmConfigIn, bodies={"OpenAI-compatible": LLM_BODY}, response=shapes.LlmConfigOut, example=LLM_CONFIG,
+)  # fmt: skip
+GET_LLM_CONFIG: Operation = operation(
+    "get_llm_config", "Get an LLM config", tag=AGENTS, errors=(404,), parameters=_LLM_CONFIG,
+    response=shapes.LlmConfigOut, example=LLM_CONFIG,
+)  # fmt: skip
+UPDATE_LLM_CONFIG: Operation = operation(
+    "update_llm_config", "Update an LLM config", tag=AGENTS, errors=(400, 404, 409, 422), parameters=_LLM_CONFIG,
+    words="`[REDACTED]` as `api_key` keeps the stored one.",
+    request=LlmConfigIn, bodies={"Another model": {"model": "large-1"}}, response=shapes.LlmConfigOut,
+    example={**LLM_CONFIG, "model": "large-1"},
+)  # fmt: skip
+DELETE_LLM_CONFIG: Operation = operation(
+    "delete_llm_config", "Delete an LLM config", tag=AGENTS, errors=(404, 409), parameters=_LLM_CONFIG, status=204,
+    words="Refused with 409 while an agent uses it.",
+)  # fmt: skip

@@ -57,8 +57,12 @@ spectacular_settings.apply_patches(
         "TAGS": TAGS,
         "ENUM_NAME_OVERRIDES": {
             "AuthTypeEnum": "integrations.models.AuthType",
-            "TransportEnum": "integrations.models.Transport",
-            "RoleEnum": "aster.accounts.models.Role",
+            "ConnectionStatusEnum": "integrations.models.ConnectionStatus",
+            "TestStatusEnum": "integrations.api_shapes.TEST_STATUS",
+            "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
+            "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
+            "ConnectionStateEnum": "integrations.api_shapes.STATE",
+            "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
         },
     }
 )

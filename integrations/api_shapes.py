@@ -18,8 +18,12 @@ from integrations.models import (
     TokenAuthMethod,
     Transport,
 )
-from integrations.serializers import AuthConfigIn, ServerIn
 
+TEST_STATUS = ["ok", "failed", "sign_in"]
+SERVER_STATUS = ["connected", "connection_error", "not_connected", "untested", "disabled"]
+BEGUN_STATUS = ["authorization_required", "connected", "connection_error"]
+STATE = ["connected", "connection_error", "not_connected"]
+REQUIRED_STATUS = ["not_connected", "connection_error"]
 REDACTED_HELP = "`[REDACTED]` if set. Sent back, it keeps the stored value."
 
 
@@ -95,7 +99,7 @@ class TestOut(serializers.Serializer[Any]):
 
     __test__ = False
 
-    status = serializers.ChoiceField(choices=["ok", "failed", "sign_in"], help_text="sign_in: connect first, then test")
+    status = serializers.ChoiceField(choices=TEST_STATUS, help_text="sign_in: connect first, then test")
     message = serializers.CharField()
     step = _text("Where it failed: url, dial, http, auth, initialize, tools, discovery, token")
     hint = _text("How to fix it")
@@ -151,7 +155,7 @@ class ServerOut(serializers.Serializer[Any]):
     auth_type = serializers.ChoiceField(choices=AuthType.choices)
     auth_config = AuthConfigOut(allow_null=True)
     status = serializers.ChoiceField(
-        choices=["connected", "connection_error", "not_connected", "untested", "disabled"],
+        choices=SERVER_STATUS,
         help_text="As it is for the caller: another person may be connected",
     )
     error = _maybe_text()
@@ -180,7 +184,7 @@ class RefreshedOut(TestOut):
 
 
 class BegunOut(serializers.Serializer[Any]):
-    status = serializers.ChoiceField(choices=["authorization_required", "connected", "connection_error"])
+    status = serializers.ChoiceField(choices=BEGUN_STATUS)
     authorization_url = serializers.URLField(allow_null=True, help_text="Open it in the person's browser")
     connection = ConnectionOut(allow_null=True)
 
@@ -191,7 +195,7 @@ class CompletedOut(serializers.Serializer[Any]):
 
 
 class ConnectionStateOut(serializers.Serializer[Any]):
-    status = serializers.ChoiceField(choices=["connected", "connection_error", "not_connected"])
+    status = serializers.ChoiceField(choices=STATE)
     error = _maybe_text()
     connection = ConnectionOut(allow_null=True, help_text="Null: none yet, or the server needs none")
 
@@ -213,7 +217,7 @@ class CallResultOut(serializers.Serializer[Any]):
 class ConnectionRequiredOut(ErrorOut):
     """The caller's own sign-in at the provider is missing or has ended."""
 
-    status = serializers.ChoiceField(choices=["not_connected", "connection_error"], required=False)
+    status = serializers.ChoiceField(choices=REQUIRED_STATUS, required=False)
     server_id = serializers.IntegerField()
     auth_config_id = serializers.IntegerField(allow_null=True, required=False)
     connect_url = serializers.URLField(help_text="The hub's page that connects the person")
@@ -227,10 +231,3 @@ class ConnectionTestFailedOut(ErrorOut):
 
     connection_test_result = TestOut()
     discovery_result = DiscoveryOut(required=False)
-
-
-class ServerPatch(ServerIn):
-    """Any of a server's fields."""
-
-
-__all__ = ["AuthConfigIn", "ServerPatch"]

@@ -1,4 +1,4 @@
-"""Form fields of the integrations pages: lists and name-value pairs as lines of text, and secrets that are never shown."""
+"""Form fields of the integrations pages: lists and name-value pairs as lines of text, and secrets never shown."""
 
 from __future__ import annotations
 
@@ -81,8 +81,7 @@ class SecretPairsField(PairsField):
     """Pairs whose values are secret. A page shows `[REDACTED]` for each stored one, which means: keep it."""
 
     def prepare_value(self, value: Any) -> Any:
-        pairs = value if isinstance(value, Mapping) else self._readable(value)
-        return self.write({name: REDACTED for name in pairs}) if isinstance(value, Mapping) else self.write(pairs)
+        return self.write(dict.fromkeys(value, REDACTED) if isinstance(value, Mapping) else self._readable(value))
 
     def _readable(self, text: Any) -> dict[str, str]:
         """The names of what was typed; values only where they stand for a stored one."""

@@ -161,7 +161,7 @@ class ServerForm(SecretsForm[McpServer]):
         self.keep_stored_secrets()
         if self.cleaned_data.get("transport") != Transport.STDIO:
             for name in ("command", "args", "env", "working_dir"):
-                self._errors.pop(name, None)  # type: ignore[union-attr]
+                self.errors.pop(name, None)
                 self.cleaned_data.pop(name, None)
         if self.cleaned_data.get("auth_type") == EXISTING and not self.cleaned_data.get("auth_config"):
             self.add_error("auth_config", "Choose which auth config to use.")
@@ -175,7 +175,7 @@ class AuthForm(SecretsForm[AuthConfig]):
     password = SecretField(label="Password", strip=False)
     client_secret = SecretField(label="Client secret", help_text="Empty for public clients.")
     custom_headers = SecretPairsField(
-        label="Headers", separator=":", help_text="One “Name: value” per line, for servers that want the key elsewhere.",
+        label="Headers", separator=":", help_text="One “Name: value” per line, for keys that go elsewhere.",
     )  # fmt: skip
     scopes = WordsField(help_text="With spaces between. Empty asks for what the provider suggests.")
     allowed_redirect_uris = WordsField(
@@ -209,25 +209,32 @@ class AuthForm(SecretsForm[AuthConfig]):
         self.auth_type = auth_type or self.instance.auth_type
         mode: Any = self.fields.get("client_mode")
         if mode:
-            cimd = [choice for choice in ClientMode.choices if choice[0] == self.instance.client_mode == ClientMode.CIMD]
+            current = self.instance.client_mode
+            cimd = [(current, ClientMode.CIMD.label)] if current == ClientMode.CIMD else []
             mode.required, mode.choices = False, [*CLIENT_CHOICES, *cimd]
         for name in ("issuer", "authorization_url", "token_url", "registration_url", "revocation_url"):
-            self.fields[name].widget = forms.URLInput(attrs={"placeholder": "Found automatically", "spellcheck": "false"})
+            attrs = {"placeholder": "Found automatically", "spellcheck": "false"}
+            self.fields[name].widget = forms.URLInput(attrs)
 
     def relevant(self) -> frozenset[str]:
         names = RELEVANT.get(self.auth_type, frozenset())
         registers = self.auth_type == AuthType.AUTHORIZATION_CODE and self._client_mode() == ClientMode.DYNAMIC
         return names - _CLIENT if registers else names
 
+    @property
+    def has_provider_errors(self) -> bool:
+        """Whether the folded part of the form has something to correct."""
+        return bool(self.errors.keys() & _PROVIDER)
+
     def _client_mode(self) -> str:
         return str(self.cleaned_data.get("client_mode") or self.instance.client_mode)
 
     def clean(self) -> dict[str, Any]:
         self.keep_stored_secrets()
-        relevant = self.relevant()
+        relevant, empty = self.relevant(), AuthConfig()
         for name in set(AuthForm.Meta.fields) - relevant:
-            self._errors.pop(name, None)  # type: ignore[union-attr]
-            self.cleaned_data[name] = AuthConfig._meta.get_field(name).get_default()
+            self.errors.pop(name, None)
+            self.cleaned_data[name] = getattr(empty, name)
         if self.auth_type == AuthType.CLIENT_CREDENTIALS:
             self.cleaned_data["client_mode"] = ClientMode.KNOWN
         if "client_mode" in relevant and not self.cleaned_data.get("client_mode"):
@@ -239,7 +246,7 @@ class AuthConfigForm(AuthForm):
     """An auth config by itself, for the change form of the records."""
 
     class Meta(AuthForm.Meta):
-        fields = ("name", "auth_type", *AuthForm.Meta.fields)
+        fields: ClassVar = ("name", "auth_type", *AuthForm.Meta.fields)  # type: ignore[assignment]
         widgets: ClassVar = {**AuthForm.Meta.widgets, "auth_type": forms.RadioSelect}
         help_texts: ClassVar = {**AuthForm.Meta.help_texts, "name": "For example the provider's name."}
         labels: ClassVar = {**AuthForm.Meta.labels, "auth_type": "How do people sign in?"}

@@ -1,4 +1,4 @@
-"""Background work. What is due is in rows; a task selects ids and calls a service, and one failure stops nothing else."""
+"""Background work. What is due is in rows; a task selects ids and calls a service, and no failure stops the rest."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Prefetch, ProtectedError
+from django.db.models import Prefetch, ProtectedError, QuerySet
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
@@ -144,6 +144,10 @@ def delete_agent(agent: Agent, *, actor: Actor) -> None:
 
 
 # --- Models ---------------------------------------------------------------------------------------------------------
+
+
+def visible_llm_configs(actor: Actor) -> QuerySet[LlmConfig]:
+    return LlmConfig.objects.filter(organization=actor.organization)
 
 
 def find_llm_config(pk: str | int, *, actor: Actor) -> LlmConfig:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db.models import QuerySet
+
 from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
 from agents.services.agents import assigned_servers, tools_switched_off
@@ -163,3 +165,9 @@ def learn_tools(agent: Agent, *, actor: Actor) -> None:
     for server in never.select_related("auth_config", "organization"):
         if server.needs_person:
             server_services.test_server(server, actor=actor)
+
+
+def visible_calls(actor: Actor) -> QuerySet[ToolCall]:
+    """The record of calls: all of it for admins, one's own calls for members."""
+    rows = ToolCall.objects.filter(organization=actor.organization)
+    return rows if actor.is_admin else rows.filter(user=actor.user)

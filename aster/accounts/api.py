@@ -6,44 +6,17 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aster.accounts import api_docs as docs
 from aster.accounts import services
 from aster.accounts.access import MANAGE, READ
-from aster.accounts.models import ApiKey, AuditEvent, Membership, Organization, Role, User
+from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
+from aster.accounts.models import ApiKey, AuditEvent, Membership, Organization, User
 from aster.api import NewestFirst
-from aster.api_bodies import StrictSerializer
 from aster.api_views import ActorView, no_content
 from aster.errors import InvalidInput
-
-
-class OrganizationIn(StrictSerializer):
-    ignored = frozenset({"id", "slug", "created_at", "role"})
-
-    name = serializers.CharField(max_length=100, required=False)
-    scope_hierarchy = serializers.DictField(child=serializers.ListField(child=serializers.CharField()), required=False)
-
-
-class MemberIn(StrictSerializer):
-    email = serializers.EmailField(max_length=254)
-    name = serializers.CharField(max_length=150, required=False, allow_blank=True, default="")
-    role = serializers.ChoiceField(choices=Role.choices, required=False, default=Role.MEMBER)
-
-
-class RoleIn(StrictSerializer):
-    ignored = frozenset({"id", "email", "name", "last_login", "created_at"})
-
-    role = serializers.ChoiceField(choices=Role.choices)
-
-
-class ApiKeyIn(StrictSerializer):
-    name = serializers.CharField(max_length=100)
-    scopes = serializers.ListField(child=serializers.CharField(max_length=100), required=False, default=["*"])
-    expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    user = serializers.EmailField(max_length=254, required=False, help_text="Whose key it is; yours if left out. Admins only.")
 
 
 def show_organization(organization: Organization, role: str) -> dict[str, Any]:

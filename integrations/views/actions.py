@@ -16,6 +16,7 @@ from aster.pages import back, hub_page
 from integrations.models import McpServer, TestStatus
 from integrations.services import servers
 from integrations.services.catalogue import tools_of
+from integrations.views.browser import is_htmx
 from integrations.views.cards import card_of
 
 Action = Callable[[ActorRequest, McpServer], HttpResponse]
@@ -42,7 +43,7 @@ def home_of(request: HttpRequest, server: McpServer) -> HttpResponseRedirect:
 @server_action
 def test_server(request: ActorRequest, server: McpServer) -> HttpResponse:
     result = servers.test_server(server, actor=request.actor)
-    if getattr(request, "htmx", False):
+    if is_htmx(request):
         context = {"card": card_of(server, request.actor), "result": result}
         return render(request, "integrations/_server_card.html", context)
     flash_result(request, server, result)

@@ -1,4 +1,4 @@
-"""Where a sign-in was started: the browser it belongs to, and the page to come back to."""
+"""Facts about the browser that asks: which one a sign-in belongs to, where to go back to, whether htmx is there."""
 
 from __future__ import annotations
 
@@ -25,3 +25,8 @@ def local_path(wanted: str, default: str = "") -> str:
     """`wanted` if it is a path of this site, else `default`: a sign-in must not end on somebody else's page."""
     is_ours = wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
     return wanted if is_ours and len(wanted) <= 500 else default
+
+
+def is_htmx(request: HttpRequest) -> bool:
+    """Whether htmx asks, and wants a part of the page instead of all of it."""
+    return bool(getattr(request, "htmx", False))

@@ -107,4 +107,5 @@ def _disconnect(request: ActorRequest, connection: Connection, name: str) -> Non
     elif outcome.outcome == "unsupported":
         messages.success(request, f"{said} The tokens are deleted here. {outcome.words}")
     else:
-        messages.warning(request, f"{said} The tokens are deleted here, but the provider did not confirm: {outcome.words}")
+        doubt = "The tokens are deleted here, but the provider did not confirm:"
+        messages.warning(request, f"{said} {doubt} {outcome.words}")

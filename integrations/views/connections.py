@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import urlencode
 
 from django.core.paginator import Page, Paginator
 from django.db.models import Prefetch, QuerySet
@@ -65,7 +68,7 @@ def connection_rows(connections: QuerySet[Connection]) -> list[ConnectionRow]:
     return rows
 
 
-# --- The matrix ----------------------------------------------------------------------------------------------------------
+# --- The matrix ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,16 @@ def matrix(request: ActorRequest) -> HttpResponse:
         "people": _people(actor, columns, page),
         "page": page,
         "q": words,
+        "q_query": urlencode({"q": words}) if words else "",
         "organization_rows": connection_rows(Connection.objects.visible_to(actor).filter(user=None)),
-        "broken": Connection.objects.visible_to(actor).filter(status=ConnectionStatus.ERROR).count(),
+        "broken_words": _count_broken(actor),
     }
     return render(request, "integrations/matrix.html", context)
+
+
+def _count_broken(actor: Actor) -> str:
+    broken = Connection.objects.visible_to(actor).filter(status=ConnectionStatus.ERROR).count()
+    return f"{broken} connection error{'' if broken == 1 else 's'}" if broken else ""
 
 
 def _columns(actor: Actor) -> list[Column]:
@@ -111,7 +120,7 @@ def _columns(actor: Actor) -> list[Column]:
     configs = AuthConfig.objects.visible_to(actor).filter(auth_type=AuthType.AUTHORIZATION_CODE)
     columns = []
     for auth in configs.prefetch_related(enabled):
-        names = [server.name for server in auth.enabled_servers]
+        names = [server.name for server in cast(Any, auth).enabled_servers]
         if names:
             columns.append(Column(auth, ", ".join(names)))
     return columns

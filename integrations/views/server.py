@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from django.core.paginator import Paginator
 from django.db.models import Q
@@ -95,7 +96,8 @@ def _tools(request: ActorRequest, server: McpServer) -> dict[str, Any]:
         chosen = chosen.filter(Q(name__icontains=word) | Q(definition__icontains=word))
     page = Paginator(chosen, TOOLS_PER_PAGE).get_page(request.GET.get("page"))
     rows = [ToolRow(tool, parameters_of(tool.input_schema)) for tool in page]
-    return {"tools": rows, "page": page, "tool_total": total, "q": words}
+    query = urlencode({"q": words}) if words else ""
+    return {"tools": rows, "page": page, "tool_total": total, "q": words, "q_query": query}
 
 
 def parameters_of(schema: dict[str, Any]) -> list[Parameter]:

@@ -28,6 +28,7 @@ from integrations.forms import (
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TestStatus, callback_url
 from integrations.services import servers
 from integrations.services.discovery import Discovered, discover_server
+from integrations.views.browser import is_htmx
 from integrations.views.server import STEPS, show_server
 
 
@@ -120,7 +121,8 @@ def _edit(request: ActorRequest, server: McpServer) -> HttpResponse:
             draft.refuse(error)
     draft.ask_again()
     result = failed.extra.get("connection_test_result") if failed else None
-    return _show(request, draft, result=result, offer_untested=failed is not None, status=failed.http_status if failed else 400)
+    status = failed.http_status if failed else 400
+    return _show(request, draft, status=status, result=result, offer_untested=failed is not None)
 
 
 def _save(request: ActorRequest, draft: Draft) -> HttpResponse:
@@ -151,8 +153,8 @@ def discover(request: ActorRequest) -> HttpResponse:
     except AsterError as error:
         problem = error.message
     draft = Draft.filled(server, request.actor, request.POST, _found_values(found))
-    context = {"found": found, "provider": _provider_of(found), "lookup_problem": problem}
-    if not request.htmx:
+    context: dict[str, Any] = {"found": found, "provider": _provider_of(found), "lookup_problem": problem}
+    if not is_htmx(request):
         return _show(request, draft, **context)
     response = render(request, "integrations/_discovered.html", {**_context(draft), **context})
     # The choice cards were replaced: hub.js shows and hides the groups that depend on them when something changes.
@@ -191,7 +193,7 @@ def try_unsaved(request: ActorRequest) -> HttpResponse:
             result = _try(draft, request.actor)
         except AsterError as error:
             draft.refuse(error)
-    if request.htmx:
+    if is_htmx(request):
         mistakes = [*_mistakes(draft.form), *_mistakes(draft.auth)]
         return render(request, "integrations/_test_result.html", {"result": _shown(result), "mistakes": mistakes})
     draft.ask_again()
@@ -207,8 +209,8 @@ def _try(draft: Draft, actor: Actor) -> servers.TestResult:
 
 
 def _mistakes(form: ServerForm | AuthForm) -> list[str]:
-    labels = {name: form.fields[name].label or name.replace("_", " ").capitalize() for name in form.fields}
-    return [f"{labels[name]}: {word}" if name in labels else word for name, words in form.errors.items() for word in words]
+    labels = {name: f"{field.label or name.replace('_', ' ').capitalize()}: " for name, field in form.fields.items()}
+    return [f"{labels.get(name, '')}{word}" for name, words in form.errors.items() for word in words]
 
 
 def _shown(result: servers.TestResult | None) -> dict[str, Any] | None:

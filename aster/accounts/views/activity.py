@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from aster.accounts import services
@@ -40,6 +41,7 @@ def show_changes(request: ActorRequest) -> HttpResponse:
         "filters": filters,
         "chips": [(label, words, query_without(request, name)) for name, label, words in filters.chips],
         "query": query_without(request),
+        "export_url": reverse("admin:activity-export"),
     }
     return render(request, "accounts/activity.html", context)
 

