@@ -11,12 +11,12 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from aster.accounts.access import Actor
-from aster.accounts.models import Organization, User, slug_validator
+from aster.accounts.models import AuditedModel, Organization, User, slug_validator
 from aster.crypto import EncryptedTextField
 from integrations.models import Connection, McpServer
 
 
-class LlmConfig(models.Model):
+class LlmConfig(AuditedModel):
     """Where an agent's model is: any OpenAI-compatible endpoint."""
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="llm_configs")
@@ -46,7 +46,7 @@ class AgentQuerySet(models.QuerySet["Agent"]):
         return self.visible_to(actor).filter(is_enabled=True)
 
 
-class Agent(models.Model):
+class Agent(AuditedModel):
     """What a person talks to or an MCP client connects to. It reaches the servers assigned to it and no others."""
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="agents")

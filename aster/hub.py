@@ -11,11 +11,13 @@ from django.utils.functional import SimpleLazyObject
 
 from aster.accounts.access import Actor, organizations_of
 from aster.accounts.models import User
+from aster.accounts.sign_in import SignInForm
 
 
 class ControlHub(AdminSite):
     site_header = site_title = "Aster"
     index_title = "Control Hub"
+    login_form = SignInForm
     login_template = "admin/login.html"
     enable_nav_sidebar = False
     final_catch_all_view = False  # aster.urls ends with ours

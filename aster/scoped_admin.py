@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from django.contrib import admin, messages
 from django.db.models import Model, QuerySet
@@ -14,12 +14,19 @@ from aster.pages import flash_error
 
 M = TypeVar("M", bound=Model)
 
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin
+else:  # Django's class takes no type argument at run time
+
+    class _ModelAdmin(admin.ModelAdmin, Generic[M]):
+        pass
+
 
 def actor_of(request: HttpRequest) -> Actor:
     return cast(Actor, cast(Any, request).actor)
 
 
-class OrgScopedAdmin(admin.ModelAdmin[M]):
+class OrgScopedAdmin(_ModelAdmin[M]):
     """Members see their organization's rows, admins change them. Subclasses say how rows belong and which verbs write.
 
     `organization_path` is the lookup from a row to its organization.

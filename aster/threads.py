@@ -6,17 +6,28 @@ This pool does neither (docs/decisions/0001).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 _pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="aster-db")
+
+
+KEEP_SECONDS = 60.0
+
+
+def _keep_connections() -> None:
+    """Let this thread's connections live on, although those of requests end with their thread (CONN_MAX_AGE is 0)."""
+    for connection in connections.all(initialized_only=True):
+        if connection.close_at is not None:
+            connection.close_at = time.monotonic() + KEEP_SECONDS
 
 
 async def in_db_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -27,6 +38,6 @@ async def in_db_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.k
         try:
             return function(*args, **kwargs)
         finally:
-            close_old_connections()
+            _keep_connections()
 
     return await sync_to_async(call, thread_sensitive=False, executor=_pool)()

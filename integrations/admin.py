@@ -7,16 +7,17 @@ from datetime import datetime
 from typing import Any, cast
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.core.paginator import Page, Paginator
-from django.db.models import Count, Model, Q, QuerySet
+from django.db.models import Count, Q, QuerySet
 from django.forms import ModelForm
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from aster.accounts.audit_words import Change, action_words, describe_changes
 from aster.accounts.models import AuditEvent, User
 from aster.accounts.services import visible_events
 from aster.errors import AsterError
@@ -24,19 +25,26 @@ from aster.pages import flash_error
 from aster.scoped_admin import M, OrgScopedAdmin, actor_of
 from aster.templatetags.aster import icon, relative_time
 from integrations.forms import AUTH_WORDS, CLIENT_WORDS, AuthConfigForm, place_errors
-from integrations.models import AuthConfig, ClientRegistration, Connection, ConnectionStatus, McpServer, TestStatus
-from integrations.models import Tool, callback_url
+from integrations.models import (
+    AuthConfig,
+    ClientRegistration,
+    Connection,
+    ConnectionStatus,
+    McpServer,
+    TestStatus,
+    Tool,
+    callback_url,
+)
 from integrations.services import connections, servers
 
 MAX_TESTS = 20
-_WORDS = {"created": "Created", "updated": "Changed", "deleted": "Deleted"}
 
 
 def badge(tone: str, symbol: str, words: str) -> SafeString:
     return format_html('<span class="badge {}">{}{}</span>', tone, icon(symbol), words)
 
 
-# --- History ------------------------------------------------------------------------------------------------------------
+# --- History --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,18 @@ class HistoryEntry:
 
     @property
     def get_change_message(self) -> str:
-        verb = _WORDS.get(self.event.action, self.event.action.replace("_", " ").capitalize())
-        changed = ", ".join(name.replace("_", " ") for name in self.event.changes)
-        return f"{verb}: {changed}" if changed and self.event.action == "updated" else verb
+        words = action_words(self.event)
+        changes = describe_changes(self.event) if self.event.action == "updated" else []
+        told = "; ".join(_tell(change) for change in changes[:8])
+        return f"{words.capitalize()}: {told}" if told else words.capitalize()
+
+
+def _tell(change: Change) -> str:
+    if change.added or change.removed:
+        return f"{change.field} {' '.join([*(f'+{x}' for x in change.added), *(f'−{x}' for x in change.removed)])}"
+    if change.is_long:
+        return change.field
+    return f"{change.field} from {change.before or 'nothing'} to {change.after or 'nothing'}"
 
 
 class AuditedAdmin(OrgScopedAdmin[M]):
@@ -69,8 +86,10 @@ class AuditedAdmin(OrgScopedAdmin[M]):
 
     def history_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         obj = self.get_object(request, object_id)
-        if obj is None or not self.has_view_permission(request, obj):
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        if not self.has_view_permission(request, obj):
+            raise PermissionDenied
+        if obj is None:
+            raise Http404
         events = visible_events(actor_of(request)).filter(object_type=self.opts.model_name, object_id=str(obj.pk))
         paginator = Paginator(events.order_by("-at", "-id"), 50)
         page: Page[AuditEvent] = paginator.get_page(request.GET.get("p"))
@@ -101,7 +120,7 @@ class AuditedAdmin(OrgScopedAdmin[M]):
             messages.success(request, f"{succeeded} {one if succeeded == 1 else many} {done}.")
 
 
-# --- Servers ------------------------------------------------------------------------------------------------------------
+# --- Servers --------------------------------------------------------------------------------------------------------
 
 
 @admin.register(McpServer)
@@ -109,7 +128,7 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
     """The list; adding and changing happen on the hub's own pages."""
 
     description = "Every MCP server of the organization."
-    list_display = ("name", "state", "transport", "address_line", "auth_config", "tools_seen", "tested")
+    list_display = ("name", "state", "transport_name", "address_line", "auth_config", "tools_seen", "tested")
     list_filter = ("is_enabled", "transport", "test_status", "auth_config__auth_type")
     search_fields = ("name", "slug", "description", "url")
     list_select_related = ("auth_config",)
@@ -129,6 +148,10 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
         if server.test_status == TestStatus.FAILED:
             return badge("error", "alert", "Failed")
         return badge("neutral", "help", "Sign-in per person" if server.needs_person else "Untested")
+
+    @admin.display(description="Transport", ordering="transport")
+    def transport_name(self, server: McpServer) -> str:
+        return server.get_transport_display().split(" (")[0]
 
     @admin.display(description="Address")
     def address_line(self, server: McpServer) -> SafeString:
@@ -150,7 +173,7 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
     ) -> HttpResponse:
         server = self.get_object(request, object_id)
         if server is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            raise Http404
         page = "admin:server-edit" if actor_of(request).is_admin else "admin:server"
         return redirect(page, server.slug)
 
@@ -179,7 +202,7 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
         self.run_each(request, rows, lambda row: servers.set_enabled(row, False, actor=actor), "switched off")
 
 
-# --- Auth configs -------------------------------------------------------------------------------------------------------
+# --- Auth configs ---------------------------------------------------------------------------------------------------
 
 
 @admin.register(AuthConfig)
@@ -247,7 +270,7 @@ class AuthConfigAdmin(AuditedAdmin[AuthConfig]):
         servers.delete_auth_config(obj, actor=actor_of(request))
 
 
-# --- What Aster writes itself: to be looked at ---------------------------------------------------------------------------
+# --- What Aster writes itself: to be looked at ----------------------------------------------------------------------
 
 
 @admin.register(Connection)

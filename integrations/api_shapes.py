@@ -218,16 +218,16 @@ class ConnectionRequiredOut(ErrorOut):
     """The caller's own sign-in at the provider is missing or has ended."""
 
     status = serializers.ChoiceField(choices=REQUIRED_STATUS, required=False)
-    server_id = serializers.IntegerField()
+    server_id = serializers.IntegerField(required=False)
     auth_config_id = serializers.IntegerField(allow_null=True, required=False)
-    connect_url = serializers.URLField(help_text="The hub's page that connects the person")
+    connect_url = serializers.URLField(required=False, help_text="The hub's page that connects the person")
     authorization_url = serializers.URLField(
-        allow_null=True, help_text="The provider's consent page; null if the key may not connect"
+        allow_null=True, required=False, help_text="The provider's consent page; null if the key may not connect"
     )
 
 
 class ConnectionTestFailedOut(ErrorOut):
-    """Nothing was stored."""
+    """Nothing was stored. A refused address (`forbidden_address`) comes without a result: it was not tried."""
 
-    connection_test_result = TestOut()
+    connection_test_result = TestOut(required=False)
     discovery_result = DiscoveryOut(required=False)

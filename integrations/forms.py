@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from django import forms
 from django.conf import settings
@@ -62,7 +62,15 @@ RELEVANT: Mapping[str, frozenset[str]] = {
 }
 
 
-class SecretsForm(forms.ModelForm[M], Generic[M]):
+if TYPE_CHECKING:
+    _ModelForm = forms.ModelForm
+else:  # Django's class takes no type argument at run time
+
+    class _ModelForm(forms.ModelForm, Generic[M]):
+        pass
+
+
+class SecretsForm(_ModelForm[M], Generic[M]):
     """A form of a row with secrets: what is stored is kept when nothing is typed, and nothing secret is shown again."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

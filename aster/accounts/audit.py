@@ -5,31 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, models, transaction
+from django.db import DatabaseError, IntegrityError, models, transaction
 
 from aster.accounts.access import Actor
-from aster.accounts.models import AuditEvent
+from aster.accounts.models import AuditedModel, AuditEvent
 from aster.crypto import EncryptedJSONField, EncryptedTextField
 from aster.errors import Conflict, InvalidInput
 
 REDACTED = "[REDACTED]"
 
 
-def snapshot(obj: models.Model) -> dict[str, Any]:
+def snapshot(obj: AuditedModel) -> dict[str, Any]:
     """The audited fields of `obj` as JSON values; a secret is `[REDACTED]` when set."""
-    values: dict[str, Any] = {}
-    for name in getattr(obj, "AUDITED", ()):
-        field = obj._meta.get_field(name)
-        if isinstance(field, EncryptedTextField | EncryptedJSONField):
-            values[name] = REDACTED if getattr(obj, name) else None
-        elif isinstance(field, models.ForeignKey):
-            related = getattr(obj, name)
-            values[name] = str(related) if related else None
-        else:
-            values[name] = getattr(obj, name)
-            if hasattr(values[name], "isoformat"):
-                values[name] = values[name].isoformat()
-    return values
+    return {name: _shown(obj._meta.get_field(name), getattr(obj, name)) for name in obj.AUDITED}
+
+
+def _shown(field: Any, value: Any) -> Any:
+    if isinstance(field, EncryptedTextField | EncryptedJSONField):
+        return REDACTED if value else None
+    if isinstance(field, models.ForeignKey):
+        return str(value) if value else None
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _change(obj: AuditedModel, name: str) -> list[Any]:
+    """Before and after of one field. A foreign key is shown by its row's name, a secret only as set."""
+    field: Any = obj._meta.get_field(name)
+    before = obj.loaded_value(name)
+    if isinstance(field, models.ForeignKey) and before is not None:
+        before = field.related_model._default_manager.filter(pk=before).first()
+    return [_shown(field, before), _shown(field, getattr(obj, name))]
 
 
 def record(actor: Actor, action: str, obj: models.Model, changes: dict[str, Any] | None = None) -> AuditEvent:
@@ -49,41 +54,38 @@ def record(actor: Actor, action: str, obj: models.Model, changes: dict[str, Any]
     )
 
 
-def save_audited(obj: models.Model, *, actor: Actor, action: str | None = None) -> None:
+def save_audited(obj: AuditedModel, *, actor: Actor, action: str | None = None) -> None:
     """Validate and store `obj` with its audit row, both or neither. Saving it unchanged leaves no trace.
 
-    Raises InvalidInput with the messages per field, or Conflict when somebody else took a unique value first.
+    Of a stored row only the fields changed here are written. Raises InvalidInput with the messages per field, or
+    Conflict when somebody else took a unique value first.
     """
     creating = obj._state.adding
-    before: dict[str, Any] = {}
-    replaced: list[str] = []
-    if not creating:
-        stored = type(obj)._default_manager.get(pk=obj.pk)
-        before = snapshot(stored)
-        replaced = [
-            field.name
-            for field in obj._meta.concrete_fields
-            if isinstance(field, EncryptedTextField | EncryptedJSONField)
-            and getattr(stored, field.name) != getattr(obj, field.name)
-        ]
     try:
         obj.full_clean()
+        changed = obj.changed_fields()
         with transaction.atomic():
-            obj.save()
-            after = snapshot(obj)
-            changes = {
-                name: [before.get(name), value] for name, value in after.items() if creating or before[name] != value
-            }
-            changes |= {name: [before.get(name), REDACTED] for name in replaced if after.get(name)}
+            if creating:
+                obj.save()
+                changes = {name: [None, value] for name, value in snapshot(obj).items()}
+            else:
+                stamps = [f.name for f in obj._meta.concrete_fields if getattr(f, "auto_now", False)]
+                obj.save(update_fields=[*changed, *stamps] if changed else [])
+                changes = {name: _change(obj, name) for name in obj.AUDITED if name in changed}
             if creating or changes:
                 record(actor, action or ("created" if creating else "updated"), obj, changes)
     except ValidationError as error:
         raise invalid_input(error) from None
     except IntegrityError:
         raise Conflict("Somebody else saved the same name first. Choose another one.") from None
+    except DatabaseError as error:
+        if creating or type(obj)._default_manager.filter(pk=obj.pk).exists():
+            raise error
+        raise Conflict("Somebody else deleted this meanwhile.") from None
+    obj.remember()
 
 
-def delete_audited(obj: models.Model, *, actor: Actor) -> None:
+def delete_audited(obj: AuditedModel, *, actor: Actor) -> None:
     with transaction.atomic():
         record(actor, "deleted", obj, {name: [value, None] for name, value in snapshot(obj).items()})
         obj.delete()

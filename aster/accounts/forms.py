@@ -82,7 +82,7 @@ class OrganizationForm(forms.Form):
         value: dict[str, Any] = self.cleaned_data["scope_hierarchy"]
         for scope, included in value.items():
             if not isinstance(included, list) or not all(isinstance(each, str) for each in included):
-                raise ValidationError(f"“{scope[:60]}” must map to a list of scopes, such as [\"files:read\"].")
+                raise ValidationError(f'“{scope[:60]}” must map to a list of scopes, such as ["files:read"].')
         return value
 
 

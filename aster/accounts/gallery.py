@@ -18,11 +18,15 @@ class GalleryForm(forms.Form):
     number = forms.IntegerField(min_value=1, max_value=100)
     choice = forms.ChoiceField(choices=[("http", "Streamable HTTP"), ("sse", "Server-sent events")])
     auth = forms.ChoiceField(
-        label="Choice cards", choices=[("none", "None"), ("key", "API key"), ("oauth", "OAuth")], widget=forms.RadioSelect
+        label="Choice cards",
+        choices=[("none", "None"), ("key", "API key"), ("oauth", "OAuth")],
+        widget=forms.RadioSelect,
     )
     radios = forms.ChoiceField(choices=[("a", "All members"), ("b", "Admins")], widget=forms.RadioSelect)
     several = forms.MultipleChoiceField(
-        choices=[("r", "Read"), ("w", "Write"), ("x", "Call tools")], widget=forms.CheckboxSelectMultiple, required=False
+        choices=[("r", "Read"), ("w", "Write"), ("x", "Call tools")],
+        widget=forms.CheckboxSelectMultiple,
+        required=False,
     )
     check = forms.BooleanField(label="A checkbox", help_text="With help.", required=False)
     on = forms.BooleanField(label="A switch", help_text="Takes effect when the form is saved.", required=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
@@ -32,6 +33,44 @@ def unique_slug(name: str, taken: models.QuerySet[Any], max_length: int = 50) ->
     if base not in existing:
         return base
     return next(f"{base}-{number}" for number in range(2, len(existing) + 3) if f"{base}-{number}" not in existing)
+
+
+class AuditedModel(models.Model):
+    """A row whose changes are audited. It remembers what was loaded, so that saving writes only what was changed here.
+
+    Two people who edit different fields at once both keep their change, and what a background task learned meanwhile is
+    not overwritten by a stale copy.
+    """
+
+    AUDITED: ClassVar[tuple[str, ...]] = ()
+    _loaded: dict[str, Any]
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def from_db(cls, db: Any, field_names: Any, values: Any) -> Self:
+        row = super().from_db(db, field_names, values)
+        row.remember()
+        return row
+
+    def remember(self) -> None:
+        """Take the present values as the stored ones."""
+        present = [field.attname for field in self._meta.concrete_fields if field.attname in self.__dict__]
+        self._loaded = {name: copy.deepcopy(self.__dict__[name]) for name in present}
+
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
+        self.remember()
+
+    def changed_fields(self) -> list[str]:
+        """The names of the fields that differ from what was loaded; all of them for a row not stored yet."""
+        loaded = getattr(self, "_loaded", {})
+        fields = self._meta.concrete_fields
+        return [f.name for f in fields if f.attname not in loaded or loaded[f.attname] != getattr(self, f.attname)]
+
+    def loaded_value(self, name: str) -> Any:
+        return self._loaded.get(self._meta.get_field(name).attname)  # type: ignore[union-attr]
 
 
 class UserManager(BaseUserManager["User"]):
@@ -76,7 +115,7 @@ class User(AbstractUser):
         return str(self)
 
 
-class Organization(models.Model):
+class Organization(AuditedModel):
     """Everything belongs to one organization; nothing crosses."""
 
     name = models.CharField(max_length=100)
@@ -101,7 +140,7 @@ class Role(models.TextChoices):
     MEMBER = "member", "Member"
 
 
-class Membership(models.Model):
+class Membership(AuditedModel):
     organization = models.ForeignKey(Organization, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role.choices, default=Role.MEMBER)
@@ -129,7 +168,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         )
 
 
-class ApiKey(models.Model):
+class ApiKey(AuditedModel):
     """A script's key: acts as its user in one organization, within its scopes. The text is shown once."""
 
     PREFIX = "ask"

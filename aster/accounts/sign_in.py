@@ -46,7 +46,7 @@ class Brake:
 class SignInForm(AuthenticationForm):
     """Lets every active person in, not only staff: what they may do is decided by membership."""
 
-    error_messages = {  # noqa: RUF012  (Django's own shape)
+    error_messages = {
         "invalid_login": "That e-mail address and password do not belong together. Check both and try again.",
         "inactive": "This account is switched off. Ask an admin of your organization.",
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aster.accounts.access import Actor
 from aster.errors import ConnectionRequired
-from integrations.models import AuthConfig, Connection, McpServer
+from integrations.models import AuthConfig, Connection, ConnectionStatus, McpServer
 from integrations.services import refresh
 from integrations.services.connections import connect_organization
 from integrations.services.targets import TokenOf, connection_for
@@ -13,7 +13,7 @@ from integrations.services.targets import TokenOf, connection_for
 def token_source(server: McpServer, actor: Actor) -> TokenOf | None:
     """Sync code that yields the token for a call by `actor`; None when the server takes no token, or there is none."""
     connection = usable_connection(server, actor)
-    if connection is None:
+    if connection is None or not connection.reaches(server):
         return None
     return lambda rejected: refresh.fresh_access_token(connection, rejected=rejected)
 
@@ -33,10 +33,11 @@ def require_connection(server: McpServer, actor: Actor) -> Connection | None:
     """Like `usable_connection`, but a missing or broken personal connection is an error that says so."""
     connection = usable_connection(server, actor)
     if server.needs_person:
-        if connection is None:
+        if connection is None or not connection.reaches(server):
             raise connection_required(server)
-        if connection.status != "connected":
-            raise refresh.needs_reconnect(connection)
+        if connection.status != ConnectionStatus.ERROR:
+            return connection
+        raise refresh.needs_reconnect(connection)
     return connection
 
 

@@ -97,10 +97,16 @@ def begin_connection(
         token_url=auth.token_url,
         revocation_url=auth.revocation_url,
         resource=auth.resource,
+        origins=origins_of(auth),
         scopes=list(scopes),
         expires_at=timezone.now() + PendingAuthorization.LIFETIME,
     )
     return Begun(authorization_url=url)
+
+
+def origins_of(auth: AuthConfig) -> list[str]:
+    """Where a grant at `auth` may be sent: the servers that use it now."""
+    return sorted({server.origin for server in auth.servers.exclude(url="")})
 
 
 def discover_provider(auth: AuthConfig, *, actor: Actor) -> None:
@@ -108,7 +114,7 @@ def discover_provider(auth: AuthConfig, *, actor: Actor) -> None:
     if needs_discovery(auth) and (server := auth.servers.exclude(url="").first()):
         result = hydrate(auth, server)
         if result and result.oauth:
-            auth.save()
+            auth.save(update_fields=auth.changed_fields())
         elif result and result.problem and not auth.token_url:
             raise UpstreamError(result.problem, step="discovery", hint="Ask an admin to check the server's address.")
     if not auth.token_url or (auth.needs_person and not auth.authorization_url):
@@ -146,6 +152,7 @@ def complete_connection(params: Mapping[str, str], *, actor: Actor, browser: str
         token_url=pending.token_url,
         revocation_url=pending.revocation_url,
         resource=pending.resource,
+        origins=pending.origins,
     )
     return _store_grant(grant, answer, pending.scopes, actor=actor)
 
@@ -200,6 +207,7 @@ def connect_organization(auth: AuthConfig, *, actor: Actor) -> Connection:
         token_url=auth.token_url,
         revocation_url=auth.revocation_url,
         resource=auth.resource,
+        origins=origins_of(auth),
     )
     with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
         answer = refresh.request_token(auth, grant)
@@ -223,7 +231,7 @@ def _store_grant(grant: Connection, answer: tokens.TokenSet, asked: list[str], *
         name: getattr(grant, name)
         for name in (
             *("issuer", "client_id", "client_secret", "token_endpoint_auth_method"),
-            *("token_url", "revocation_url", "resource"),
+            *("token_url", "revocation_url", "resource", "origins"),
         )
     }
     can_refresh = bool(answer.refresh_token) or grant.auth_config.auth_type == AuthType.CLIENT_CREDENTIALS

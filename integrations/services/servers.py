@@ -105,7 +105,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
     if auth is not None and auth.organization_id is None:
         auth.organization = actor.organization
     _prepare_server(server, auth, actor)
-    if auth is not None and (auth._state.adding or _differs(auth)):
+    if auth is not None and (auth._state.adding or auth.changed_fields()):
         _prepare_auth(auth, actor)
     server.auth_config = auth
     changed = creating or _reaches_elsewhere(server)
@@ -116,7 +116,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
         if not result.ok:
             raise _refusal(result, server)
     with transaction.atomic():
-        if auth is not None and (auth._state.adding or _differs(auth)):
+        if auth is not None and (auth._state.adding or auth.changed_fields()):
             audit.save_audited(auth, actor=actor)
         server.auth_config = auth
         if changed:
@@ -134,7 +134,7 @@ def check_unsaved(server: McpServer, *, actor: Actor) -> None:
     """Everything that saving would refuse, without saving: for testing a config that is not stored (admins only)."""
     actor.require_admin()
     _prepare_server(server, server.auth_config, actor)
-    if server.auth_config and (server.auth_config._state.adding or _differs(server.auth_config)):
+    if server.auth_config and (server.auth_config._state.adding or server.auth_config.changed_fields()):
         _prepare_auth(server.auth_config, actor)
 
 
@@ -242,15 +242,8 @@ def _check_redirect_uris(auth: AuthConfig) -> None:
 
 def _reaches_elsewhere(server: McpServer) -> bool:
     """Whether what was learned about a stored server may no longer hold."""
-    stored = McpServer.objects.get(pk=server.pk)
-    names = ("transport", "url", "command", "args", "env", "working_dir", "auth_config_id", "is_enabled")
-    return any(getattr(stored, name) != getattr(server, name) for name in names)
-
-
-def _differs(auth: AuthConfig) -> bool:
-    stored = AuthConfig.objects.get(pk=auth.pk)
-    fields = [f for f in auth._meta.concrete_fields if f.name not in ("created_at", "updated_at")]
-    return any(getattr(stored, f.attname) != getattr(auth, f.attname) for f in fields)
+    names = {"transport", "url", "command", "args", "env", "working_dir", "auth_config", "is_enabled"}
+    return bool(names & set(server.changed_fields()))
 
 
 def _forget_learned(server: McpServer) -> None:
@@ -362,6 +355,7 @@ def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
         McpServer.objects.filter(pk=server.pk).update(**learned)
         for name, value in learned.items():
             setattr(server, name, value)
+        server.remember()
         if result.check:
             store_tools(server, result.check.tools, seen_by=actor.user, now=now)
 

@@ -59,7 +59,8 @@ def connections_by_server(servers: Iterable[McpServer], actor: Actor) -> dict[in
     found: dict[int, Connection] = {}
     for server in servers:
         owner = actor.user.pk if server.needs_person and actor.user else None
-        if connection := by_owner.get((server.auth_config_id or 0, owner)):
+        connection = by_owner.get((server.auth_config_id or 0, owner))
+        if connection and connection.reaches(server):
             found[server.pk] = connection
     return found
 

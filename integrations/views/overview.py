@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.http import HttpResponse
 from django.shortcuts import render
+from django.urls import reverse
 
 from aster.accounts.access import ActorRequest
 from aster.pages import hub_page
@@ -34,9 +35,18 @@ def integrations(request: ActorRequest) -> HttpResponse:
         "q": words,
         "state": state,
         "states": STATES,
-        "broken": sum(card.state.code == "connection_error" for card in every),
+        "menu": _records(),
     }
     return render(request, "integrations/integrations.html", context)
+
+
+def _records() -> list[dict[str, str]]:
+    """The change lists behind the cards: bulk actions, shared auth configs."""
+    return [
+        {"label": "Servers as a list", "url": reverse("admin:integrations_mcpserver_changelist"), "icon": "server"},
+        {"label": "Auth configs", "url": reverse("admin:integrations_authconfig_changelist"), "icon": "key"},
+        {"label": "All tools", "url": reverse("admin:integrations_tool_changelist"), "icon": "tool"},
+    ]
 
 
 def _matches(card: ServerCard, words: str, state: str) -> bool:

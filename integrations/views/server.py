@@ -179,7 +179,7 @@ def _oauth_facts(auth: AuthConfig) -> list[tuple[str, object]]:
     facts.append(("Client ID", client or "Registered at the first sign-in"))
     if auth.client_id:
         facts.append(("Client secret", "Set" if auth.client_secret else "None (public client)"))
-    facts += [("Issuer", auth.issuer), ("Authorization URL", auth.authorization_url), ("Token URL", auth.token_url)]
+    facts += [("Issuer", auth.issuer), ("Sign in at", auth.authorization_url), ("Tokens from", auth.token_url)]
     extras = [*auth.extra_authorize_params, *auth.extra_token_params]
     facts += [("PKCE", "Off")] if not auth.use_pkce else []
     facts += [("Audience", auth.audience)] if auth.audience else []

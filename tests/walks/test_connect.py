@@ -8,6 +8,7 @@ from aster.accounts.models import AuditEvent
 from aster.demo.world import DemoWorld
 from integrations.models import Connection, McpServer, PendingAuthorization
 from tests.conftest import Person
+from tests.fakes.mcp_servers import modern_and_legacy_app, serve
 from tests.walks.conftest import callback_params, consent
 
 pytestmark = [pytest.mark.walk, pytest.mark.django_db(transaction=True)]
@@ -92,3 +93,27 @@ def test_another_organizations_server_does_not_exist(charlie: Person, notes: Mcp
     for path in ("", "/connect", "/tools", "/test", "/connection"):
         method = charlie.api().get if path in ("", "/tools", "/connection") else charlie.api().post
         assert method(f"/api/v1/config/mcp-server/{notes.pk}{path}").status_code == 404
+
+
+def test_a_server_that_moves_elsewhere_gets_no_token_of_those_who_connected_before(
+    alice: Person, notes: McpServer
+) -> None:
+    alice.api().get(CALLBACK, callback_params(consent(begin(alice, notes))))
+    with serve(modern_and_legacy_app()) as elsewhere:
+        moved = alice.api().patch(f"/api/v1/config/mcp-server/{notes.pk}", {"url": f"{elsewhere}/mcp"})
+        assert moved.status_code == 200
+        call = alice.api().post(f"/api/v1/config/mcp-server/{notes.pk}/tools/call", {"name": "whoami"})
+        assert call.json()["code"] == "connection_required"
+
+
+def test_a_second_server_with_the_same_sign_in_gets_no_token_until_the_person_consents_again(
+    alice: Person, notes: McpServer
+) -> None:
+    alice.api().get(CALLBACK, callback_params(consent(begin(alice, notes))))
+    fake = modern_and_legacy_app()
+    with serve(fake) as elsewhere:
+        body = {"name": "Second", "url": f"{elsewhere}/mcp", "auth_config_id": notes.auth_config_id}
+        second = alice.api().post("/api/v1/config/mcp-server", body).json()
+        call = alice.api().post(f"/api/v1/config/mcp-server/{second['id']}/tools/call", {"name": "whoami"})
+        assert call.json()["code"] == "connection_required"
+    assert not any("authorization" in seen.headers for seen in fake.requests)

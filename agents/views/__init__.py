@@ -1,0 +1,25 @@
+"""The Control Hub's pages about agents: what they may use, trying their tools, and the record of calls."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, path
+
+from agents.views import agent_pages, agent_tools, calls, llm_configs, playground
+
+urlpatterns: list[URLPattern] = [
+    path("agents/", agent_pages.list_agents, name="agents"),
+    path("agents/add/", agent_pages.add_agent, name="agent-add"),
+    path("agent/<slug:slug>/", agent_pages.edit_agent, name="agent"),
+    path("agent/<slug:slug>/tools/", agent_tools.edit_tools, name="agent-tools"),
+    path("agent/<slug:slug>/tools/<int:server_id>/", agent_tools.edit_server_tools, name="agent-server-tools"),
+    path("agent/<slug:slug>/use/", agent_pages.show_use, name="agent-use"),
+    path("agent/<slug:slug>/calls/", calls.show_agent_calls, name="agent-calls"),
+    path("agent/<slug:slug>/delete/", agent_pages.delete_agent, name="agent-delete"),
+    path("playground/", playground.playground, name="playground"),
+    path("llm-configs/", llm_configs.list_configs, name="llm-configs"),
+    path("llm-configs/add/", llm_configs.add_config, name="llm-config-add"),
+    path("llm-configs/<int:pk>/", llm_configs.edit_config, name="llm-config"),
+    path("llm-configs/<int:pk>/delete/", llm_configs.delete_config, name="llm-config-delete"),
+    path("activity/calls/", calls.show_calls, name="activity-calls"),
+    path("activity/calls/export/", calls.export_calls, name="activity-calls-export"),
+]

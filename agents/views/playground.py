@@ -1,0 +1,234 @@
+"""The playground: any tool, without a model. Addresses say what is chosen (GET); running is a POST."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+from asgiref.sync import async_to_sync
+from django.core.exceptions import ValidationError
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils import timezone
+
+from agents.models import Agent, ToolCall
+from agents.runtime.session import call_once, call_server
+from agents.schema_form import ArgumentsForm
+from agents.services import agents, calls
+from agents.services.calls import visible_calls
+from agents.views.results import Block, describe_size, result_blocks, result_size, text_block
+from aster.accounts.access import Actor, ActorRequest
+from aster.errors import AsterError, ConnectionRequired, NotFound
+from aster.form_fields import JsonObjectField
+from aster.pages import hub_page
+from integrations.models import McpServer, Tool
+from integrations.services.catalogue import tools_of
+from integrations.services.servers import find_server
+
+MAX_SHARED = 4000
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A tool to choose. `tool` is None where somebody has to connect before the tools are known."""
+
+    name: str
+    server: McpServer
+    tool: Tool | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the tools come from: an agent (with its switches and names), or a server directly."""
+
+    kind: str
+    through: Agent | McpServer
+    offers: list[Offer]
+
+    @property
+    def query(self) -> dict[str, str]:
+        return {self.kind: self.through.slug}
+
+    @property
+    def url(self) -> str:
+        return f"{reverse('admin:playground')}?{urlencode(self.query)}"
+
+    def url_of(self, offer: Offer, arguments: dict[str, Any] | None = None) -> str:
+        query = {**self.query, "tool": offer.name}
+        if arguments and len(text := json.dumps(arguments, ensure_ascii=False, separators=(",", ":"))) <= MAX_SHARED:
+            query["arguments"] = text
+        return f"{reverse('admin:playground')}?{urlencode(query)}"
+
+    def find(self, name: str) -> Offer:
+        found = next((offer for offer in self.offers if offer.name == name), None)
+        if found is None:
+            raise NotFound(f"{self.through} has no tool called {name[:100]}.")
+        return found
+
+
+@dataclass
+class Run:
+    """How one call went, for the page."""
+
+    arguments: dict[str, Any]
+    blocks: list[Block] = field(default_factory=list)
+    structured: Any = None
+    raw: Block | None = None
+    size: str = ""
+    is_error: bool = False
+    error: AsterError | None = None
+    connect_url: str = ""
+    duration_ms: int = 0
+    record: ToolCall | None = None
+    at: Any = field(default_factory=timezone.now)
+
+    @property
+    def status(self) -> tuple[str, str]:
+        if isinstance(self.error, ConnectionRequired):
+            return "info", "Connection required"
+        if self.error:
+            return "error", "Failed"
+        return ("warn", "Tool error") if self.is_error else ("ok", "Succeeded")
+
+
+@hub_page
+def playground(request: ActorRequest) -> HttpResponse:
+    if through := request.GET.get("through"):
+        kind, _, slug = through.partition(":")
+        name = "agent" if kind == "agent" else "server"
+        return redirect(f"{reverse('admin:playground')}?{urlencode({name: slug})}")
+    source = _find_source(request)
+    if source is None:
+        return render(request, "agents/playground_empty.html")
+    if not request.GET.get("tool"):
+        return _show_tools(request, source)
+    offer = source.find(request.GET["tool"])
+    if offer.tool is None:
+        return redirect(_connect_url(offer.server, source.url))
+    return _show_tool(request, source, offer, offer.tool)
+
+
+def _find_source(request: ActorRequest) -> Source | None:
+    """What the address names; without a name the first agent, or else the first server, that can be used."""
+    actor = request.actor
+    if slug := request.GET.get("agent"):
+        return _agent_source(agents.find_agent(slug, actor=actor))
+    if slug := request.GET.get("server"):
+        return _server_source(find_server(slug, actor=actor))
+    if agent := Agent.objects.usable_by(actor).select_related("organization").first():
+        return _agent_source(agent)
+    server = McpServer.objects.usable_by(actor).select_related("auth_config", "organization").first()
+    return _server_source(server) if server else None
+
+
+def _agent_source(agent: Agent) -> Source:
+    return Source("agent", agent, [Offer(each.name, each.server, each.tool) for each in calls.agent_tools(agent)])
+
+
+def _server_source(server: McpServer) -> Source:
+    return Source("server", server, [Offer(tool.name, server, tool) for tool in tools_of(server)])
+
+
+def _connect_url(server: McpServer, back_to: str) -> str:
+    return f"/hub/servers/{server.slug}/connect/?{urlencode({'next': back_to})}"
+
+
+def _show_tools(request: ActorRequest, source: Source) -> HttpResponse:
+    words = request.GET.get("q", "").strip()[:100]
+    groups: dict[int, dict[str, Any]] = {}
+    for offer in source.offers:
+        group = groups.setdefault(offer.server.pk, {"server": offer.server, "offers": [], "connect_url": ""})
+        if offer.tool is None:
+            group["connect_url"] = _connect_url(offer.server, source.url)
+        elif _fits(offer, words):
+            group["offers"].append((offer, source.url_of(offer)))
+    shown = [group for group in groups.values() if group["offers"] or (group["connect_url"] and not words)]
+    context = {
+        "source": source,
+        "groups": shown,
+        "q": words,
+        "count": sum(len(group["offers"]) for group in shown),
+        "agents": Agent.objects.usable_by(request.actor),
+        "servers": McpServer.objects.usable_by(request.actor),
+        "chosen": f"{source.kind}:{source.through.slug}",
+    }
+    return render(request, "agents/playground.html", context)
+
+
+def _fits(offer: Offer, words: str) -> bool:
+    tool = offer.tool
+    text = f"{offer.name} {tool.title} {tool.description}" if tool else offer.name
+    return all(word in text.lower() for word in words.lower().split())
+
+
+def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) -> HttpResponse:
+    arguments, raw = _shared_arguments(request)
+    form = ArgumentsForm(tool.input_schema, arguments=arguments)
+    raw_problem, run = "", None
+    if request.method == "POST":
+        if "raw" in request.POST:
+            raw = request.POST["raw"]
+            arguments, raw_problem = _parse_raw(raw)
+            form = ArgumentsForm(tool.input_schema, arguments=arguments)
+        else:
+            form = ArgumentsForm(tool.input_schema, request.POST)
+            arguments = form.arguments if form.is_valid() else None
+        if arguments is not None and not raw_problem:
+            run = _run(request.actor, source, offer, arguments)
+    context = {
+        "source": source,
+        "offer": offer,
+        "tool": tool,
+        "form": form,
+        "run": run,
+        "run_url": source.url_of(offer),
+        "share_url": request.build_absolute_uri(source.url_of(offer, arguments)) if run and arguments else "",
+        "raw": raw if raw is not None else json.dumps(arguments or {}, indent=2, ensure_ascii=False),
+        "raw_problem": raw_problem,
+        # What the fields cannot show must be seen somewhere.
+        "raw_open": bool(raw_problem) or "raw" in request.POST or not form.covers(arguments or {}),
+    }
+    template = "agents/_playground_run.html" if request.htmx else "agents/playground_tool.html"  # type: ignore[attr-defined]
+    return render(request, template, context)
+
+
+def _shared_arguments(request: ActorRequest) -> tuple[dict[str, Any] | None, str | None]:
+    """The arguments in the address, if there are any that make sense."""
+    text = request.GET.get("arguments", "")[: MAX_SHARED * 2]
+    if not text:
+        return None, None
+    arguments, problem = _parse_raw(text)
+    return (None, text) if problem else (arguments, None)
+
+
+def _parse_raw(text: str) -> tuple[dict[str, Any] | None, str]:
+    try:
+        return JsonObjectField(required=False).clean(text), ""
+    except ValidationError as error:
+        return None, str(error.messages[0])
+
+
+def _run(actor: Actor, source: Source, offer: Offer, arguments: dict[str, Any]) -> Run:
+    run, started = Run(arguments), time.monotonic()
+    try:
+        if isinstance(source.through, Agent):
+            result = async_to_sync(call_once)(source.through, offer.name, arguments, actor=actor)
+        else:
+            result = async_to_sync(call_server)(source.through, offer.name, arguments, actor=actor)
+    except AsterError as error:
+        run.error = error
+        if isinstance(error, ConnectionRequired):
+            run.connect_url = _connect_url(offer.server, source.url_of(offer, arguments))
+    else:
+        run.blocks, run.structured = result_blocks(result), result.get("structuredContent")
+        run.is_error = bool(result.get("isError"))
+        run.raw = text_block("Whole answer", json.dumps(result, ensure_ascii=False))
+        run.size = describe_size(result_size(result))
+    run.duration_ms = int((time.monotonic() - started) * 1000)
+    if actor.request_id:
+        run.record = visible_calls(actor).filter(request_id=actor.request_id).first()
+    return run

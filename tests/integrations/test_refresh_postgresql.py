@@ -1,0 +1,131 @@
+"""The same on PostgreSQL: the tests of this folder once more, and what only a database server can do to a refresh."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psycopg
+import pytest
+from django.db import connection as database
+from django.utils import timezone
+
+from aster.accounts import services as accounts
+from aster.accounts.models import AuditEvent, Membership, Role
+from aster.demo.authorization_server import AuthorizationServer
+from aster.demo.world import DemoWorld
+from aster.errors import Conflict
+from integrations.models import AuthConfig, AuthType, Connection, McpServer
+from integrations.services.refresh import fresh_access_token
+from integrations.services.servers import save_server
+from tests.conftest import Person
+from tests.databases import MakeDatabase, environment_of_children, postgresql
+from tests.integrations.grants import Crew, Desk, Gate, crew, desk, is_live, provider, reread
+
+__all__ = ["crew", "desk", "postgresql", "provider"]
+
+pytestmark = [pytest.mark.postgresql, pytest.mark.django_db(transaction=True)]
+
+HERE = Path(__file__).parent
+ON_POSTGRESQL = os.environ.get("DATABASE_URL", "").startswith("postgres")
+only_on_postgresql = pytest.mark.skipif(not ON_POSTGRESQL, reason="runs within the run on PostgreSQL")
+
+
+@pytest.mark.skipif(ON_POSTGRESQL, reason="this is the run on PostgreSQL")
+@pytest.mark.timeout(240)
+def test_refreshing_and_connecting_work_on_postgresql(postgresql: MakeDatabase) -> None:
+    files = sorted(str(path) for name in ("refresh", "connections") for path in HERE.glob(f"test_{name}*.py"))
+    assert len(files) >= 5
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
+        env=environment_of_children(DATABASE_URL=postgresql("aster")),
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        timeout=230,
+    )
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+@only_on_postgresql
+def test_a_database_that_drops_the_connection_during_the_request_does_not_cost_the_grant(
+    desk: Desk, alice: Person, provider: AuthorizationServer, crew: Crew
+) -> None:
+    connection = desk.connect(alice)
+
+    def drop_others(_form: Mapping[str, str]) -> None:
+        with psycopg.connect(**parameters) as admin:
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            admin.execute(f"{others} AND pid NOT IN (pg_backend_pid(), %s)", [mine])
+
+    database.ensure_connection()
+    parameters = {name: value for name, value in database.get_connection_params().items() if name in CONNECT_WITH}
+    mine = database.connection.info.backend_pid
+    provider.before_token = drop_others
+    token = crew.start(fresh_access_token, connection)()
+    after = reread(connection)
+    assert (after.access_token, after.generation, after.claim) == (token, 2, None)
+    assert is_live(provider, after)
+
+
+CONNECT_WITH = ("dbname", "user", "host")
+
+
+@only_on_postgresql
+def test_while_one_asks_the_provider_no_transaction_is_open(desk: Desk, alice: Person, crew: Crew) -> None:
+    connection, gate = desk.connect(alice), Gate()
+    desk.provider.before_token = gate
+    asking = crew.start(fresh_access_token, connection)
+    gate.await_request()
+    with database.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND (xact_start IS NOT NULL OR state = 'idle in transaction')"
+        )
+        assert cursor.fetchone() == (0,)
+    gate.let_through()
+    assert asking()
+
+
+@only_on_postgresql
+def test_due_grants_are_found_by_their_index(desk: Desk, alice: Person) -> None:
+    desk.connect(alice)
+    due = Connection.objects.due(timezone.now()).order_by("refresh_at")
+    with database.cursor() as cursor:
+        cursor.execute("SET enable_seqscan = off")
+        try:
+            assert "connection_due" in due.explain()
+        finally:
+            cursor.execute("RESET enable_seqscan")
+
+
+@only_on_postgresql
+def test_people_keys_servers_and_their_history_work(world: DemoWorld) -> None:
+    acme, ada = accounts.create_organization("Acme", admin_email="ada@acme.test", password="correct-horse-battery")
+    admin = Person(ada, acme, Role.ADMIN).actor
+    ben = accounts.add_member("ben@acme.test", Role.MEMBER, name="Ben", actor=admin).membership
+    with pytest.raises(Conflict):
+        accounts.add_member("BEN@acme.test", Role.MEMBER, actor=admin)
+    with pytest.raises(Conflict):
+        accounts.change_role(Membership.objects.get(user=ada), Role.MEMBER, actor=admin)
+    accounts.change_role(ben, Role.ADMIN, actor=admin)
+    key, text = accounts.create_api_key(ben.user, name="script", actor=admin)
+    assert accounts.authenticate_key(text) is not None
+
+    secret = AuthConfig(name="Key", auth_type=AuthType.BEARER, token="tok-canary")
+    server = save_server(McpServer(name="Weather", url=world.weather_url), auth=secret, actor=admin).server
+    server.description = "Forecasts"
+    save_server(server, actor=admin)
+    twin = McpServer(name="Other", slug="weather", url=world.weather_url)
+    with pytest.raises(Exception, match="already exists"):
+        save_server(twin, actor=admin)
+
+    accounts.revoke_api_key(key, actor=admin)
+    accounts.remove_member(ben, actor=admin)
+    assert accounts.authenticate_key(text) is None
+    actions = set(AuditEvent.objects.values_list("object_type", "action"))
+    assert {("membership", "deleted"), ("apikey", "revoked"), ("mcpserver", "updated")} <= actions
+    assert "tok-canary" not in str(list(AuditEvent.objects.values_list("changes", flat=True)))
