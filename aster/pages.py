@@ -11,6 +11,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -18,14 +19,14 @@ from aster.accounts.access import SESSION_ORGANIZATION, ActorRequest, find_actor
 from aster.errors import AsterError, NotAllowed, NotFound
 
 P = ParamSpec("P")
-PageView = Callable[Concatenate[ActorRequest, P], HttpResponse]
+PageView = Callable[Concatenate[ActorRequest, P], HttpResponseBase]
 
 
-def hub_page(view: PageView[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponse]:
+def hub_page(view: PageView[P]) -> Callable[Concatenate[HttpRequest, P], HttpResponseBase]:
     """A page for signed-in members. Errors of services become the 404 or 403 page, or a message where one came from."""
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not request.user.is_authenticated:
             return HttpResponseRedirect(f"{settings.LOGIN_URL}?next={quote(request.get_full_path())}")
         member = cast(ActorRequest, request)
@@ -44,7 +45,7 @@ def hub_page(view: PageView[P]) -> Callable[Concatenate[HttpRequest, P], HttpRes
             flash_error(member, error)
             return back(member, "/hub/")
 
-    return cast(Callable[Concatenate[HttpRequest, P], HttpResponse], guarded)
+    return cast(Callable[Concatenate[HttpRequest, P], HttpResponseBase], guarded)
 
 
 def _follow_organization(request: ActorRequest) -> None:

@@ -29,7 +29,7 @@ from integrations.serializers import (
     show_server,
     show_tool,
 )
-from integrations.services import connections, servers
+from integrations.services import connections, servers, validation
 from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
 from integrations.services.state import connections_by_server, server_state, tool_counts
@@ -221,7 +221,7 @@ class ServerTestUnsaved(ServerView):
         values = self.read_change(ServerTestIn, request)
         server = McpServer(organization=self.actor.organization)
         server.auth_config = self.fill(server, values) or server.auth_config
-        servers.check_unsaved(server, actor=self.actor)
+        validation.check_unsaved(server, actor=self.actor)
         return Response(show_test(servers.try_server(server, actor=self.actor)))
 
 

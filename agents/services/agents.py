@@ -17,7 +17,7 @@ from aster.accounts.access import Actor
 from aster.accounts.models import unique_slug
 from aster.errors import Conflict, InvalidInput, NotFound
 from integrations.models import McpServer, Tool
-from integrations.services.servers import check_field_url
+from integrations.services.validation import check_field_url
 
 
 def find_agent(key: str | int, *, actor: Actor) -> Agent:

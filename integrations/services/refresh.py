@@ -104,7 +104,12 @@ def claim_connection(connection: Connection) -> uuid.UUID | None:
     """
     claim = uuid.uuid4()
     free = Q(claimed_until=None) | Q(claimed_until__lt=Now())
-    unchanged = Q(pk=connection.pk, generation=connection.generation, status=ConnectionStatus.CONNECTED)
+    unchanged = Q(
+        pk=connection.pk,
+        generation=connection.generation,
+        failures=connection.failures,
+        status=ConnectionStatus.CONNECTED,
+    )
     taken = Connection.objects.filter(free, unchanged).update(claim=claim, claimed_until=Now() + LEASE)
     return claim if taken else None
 

@@ -26,7 +26,7 @@ from integrations.forms import (
     place_errors,
 )
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TestStatus, callback_url
-from integrations.services import servers
+from integrations.services import servers, validation
 from integrations.services.discovery import Discovered, discover_server
 from integrations.views.browser import is_htmx
 from integrations.views.server import STEPS, show_server
@@ -204,7 +204,7 @@ def _try(draft: Draft, actor: Actor) -> servers.TestResult:
     server, auth = draft.rows(actor)
     if auth is not None:
         server.auth_config = auth
-    servers.check_unsaved(server, actor=actor)
+    validation.check_unsaved(server, actor=actor)
     return servers.try_server(server, actor=actor)
 
 

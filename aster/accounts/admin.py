@@ -1,0 +1,122 @@
+"""The organization's people, keys and audit trail as change lists. What changes them are services and the pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.safestring import SafeString
+
+from aster.accounts import services
+from aster.accounts.models import ApiKey, AuditEvent, Membership, User
+from aster.errors import AsterError
+from aster.pages import flash_error
+from aster.scoped_admin import OrgScopedAdmin, actor_of
+from aster.templatetags.aster import pretty_json
+
+
+@admin.register(User)
+class UserAdmin(OrgScopedAdmin[User]):
+    description = "People of your organization. Add and remove them under Members."
+    organization_path = "memberships__organization"
+    admins_only = True
+    list_display = ("email", "name", "is_active", "last_login", "date_joined")
+    list_filter = ("is_active", "last_login")
+    search_fields = ("email", "name")
+    fields = list_display
+    ordering = ("email",)
+
+
+@admin.register(Membership)
+class MembershipAdmin(OrgScopedAdmin[Membership]):
+    description = "Who belongs to your organization, and in which role."
+    list_display = ("user", "email", "role", "created_at")
+    list_filter = ("role", "created_at")
+    list_select_related = ("user", "organization")
+    search_fields = ("user__email", "user__name")
+    fields = ("user", "role", "created_at")
+    actions = ("remove",)
+
+    @admin.display(ordering="user__email")
+    def email(self, membership: Membership) -> str:
+        return membership.user.email
+
+    @admin.action(description="Remove from the organization", permissions=["change"])
+    def remove(self, request: HttpRequest, chosen: QuerySet[Membership]) -> None:
+        _do_each(request, chosen, services.remove_member, "removed")
+
+    def has_change_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
+        # Only for the action: a single membership is changed on the members page.
+        return obj is None and self._may_change(request)
+
+
+class KeyStateFilter(admin.SimpleListFilter):
+    title, parameter_name = "state", "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
+        expired = Q(revoked_at=None, expires_at__lte=timezone.now())
+        states = {"active": Q(revoked_at=None) & ~expired, "expired": expired, "revoked": Q(revoked_at__isnull=False)}
+        return queryset.filter(states.get(self.value() or "", Q()))
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(OrgScopedAdmin[ApiKey]):
+    description = "Keys of scripts and MCP clients. Create them under API keys; their text is never stored."
+    list_display = ("name", "hint", "user", "scope_words", "state_word", "expires_at", "last_used_at", "created_at")
+    list_filter = (KeyStateFilter, "user", "created_at", "last_used_at")
+    search_fields = ("name", "user__email", "user__name")
+    fields = list_display
+    actions = ("revoke",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiKey]:
+        actor = actor_of(request)
+        return services.visible_api_keys(actor) if actor else ApiKey.objects.none()
+
+    @admin.display(description="scopes")
+    def scope_words(self, key: ApiKey) -> str:
+        return ", ".join("everything" if scope == "*" else scope for scope in key.scopes)
+
+    @admin.display(description="state")
+    def state_word(self, key: ApiKey) -> str:
+        return key.state().capitalize()
+
+    @admin.action(description="Revoke", permissions=["view"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
+        _do_each(request, chosen, services.revoke_api_key, "revoked")
+
+
+@admin.register(AuditEvent)
+class AuditEventAdmin(OrgScopedAdmin[AuditEvent]):
+    description = "Who did what. The same rows, in words and with an export, are under Activity."
+    list_display = ("at", "actor_label", "action", "object_type", "object_label", "via", "request_id")
+    list_filter = ("at", "action", "object_type", "via")
+    search_fields = ("actor_label", "object_label", "request_id")
+    date_hierarchy = "at"
+    fields = (*list_display, "object_id", "api_key", "change_text")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
+        actor = actor_of(request)
+        return services.visible_events(actor) if actor else AuditEvent.objects.none()
+
+    @admin.display(description="changes")
+    def change_text(self, event: AuditEvent) -> str | SafeString:
+        return pretty_json(event.changes)
+
+
+def _do_each(request: HttpRequest, chosen: QuerySet[Any], verb: Any, done: str) -> None:
+    """Call a service for each chosen row; a refusal is shown and stops nothing else."""
+    count = 0
+    for row in chosen:
+        try:
+            verb(row, actor=actor_of(request))
+            count += 1
+        except AsterError as error:
+            flash_error(request, error)
+    if count:
+        messages.success(request, f"{count} {done}.")

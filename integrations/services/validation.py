@@ -1,0 +1,125 @@
+"""What may be stored: every rule about a server or auth config that can be checked without asking anybody."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+
+from aster import egress
+from aster.accounts import audit
+from aster.accounts.access import Actor
+from aster.accounts.models import unique_slug
+from aster.errors import AsterError, InvalidInput
+from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, Transport
+from integrations.services import targets
+
+
+def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> None:
+    """Complete and check a server before it is stored. Raises InvalidInput or ForbiddenAddress with the fields."""
+    if server._state.adding:
+        server.organization = actor.organization
+        server.created_by = actor.user
+    server.name = server.name.strip()
+    siblings = McpServer.objects.filter(organization=actor.organization).exclude(pk=server.pk)
+    if not server.slug:
+        server.slug = unique_slug(server.name, siblings)
+    if server.transport == Transport.STDIO:
+        _check_command(server)
+    else:
+        server.url = server.url.strip()
+        if not server.url:
+            message = "Enter the server's address, for example https://mcp.example.com/mcp."
+            raise InvalidInput(message, fields={"url": [message]})
+        check_field_url(server.url, "url")
+        server.command, server.args, server.env, server.working_dir = "", [], {}, ""
+    if auth is not None and auth.organization_id != actor.organization.pk:
+        raise InvalidInput(
+            "There is no such auth config.", fields={"auth_config_id": ["There is no such auth config."]}
+        )
+    try:
+        server.full_clean(exclude=["auth_config"])
+    except ValidationError as error:
+        raise audit.invalid_input(error) from None
+
+
+def _check_command(server: McpServer) -> None:
+    """Running programs is for the operator to allow, by exact command (features S1)."""
+    if server.command not in settings.ASTER_STDIO_COMMANDS:
+        allowed = ", ".join(settings.ASTER_STDIO_COMMANDS)
+        message = (
+            f"This command is not allowed. Allowed: {allowed}."
+            if allowed
+            else "Local commands are off. The operator can allow some with ASTER_STDIO_COMMANDS."
+        )
+        raise InvalidInput(message, code="command_not_allowed", fields={"command": [message]})
+    if not isinstance(server.args, list) or not all(isinstance(arg, str) for arg in server.args):
+        raise InvalidInput("Arguments must be a list of texts.", fields={"args": ["Must be a list of texts."]})
+    env = server.env
+    if not isinstance(env, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
+        raise InvalidInput("Environment must map names to texts.", fields={"env": ["Must map names to texts."]})
+    server.url = ""
+    for value in env.values():
+        targets.expand_variables(value, "env")
+
+
+def check_field_url(url: str, field_name: str) -> None:
+    """egress.check_url with the message beside the field."""
+    try:
+        egress.check_url(url)
+    except AsterError as error:
+        error.fields.setdefault(field_name, [error.message])
+        raise
+
+
+def prepare_auth(auth: AuthConfig, actor: Actor) -> None:
+    """Everything about an auth config that can be refused without asking anybody."""
+    if auth._state.adding:
+        auth.organization = actor.organization
+    auth.name = auth.name.strip()
+    if not isinstance(auth.custom_headers, dict):
+        raise InvalidInput("Headers must map names to texts.", fields={"custom_headers": ["Must map names to texts."]})
+    targets.check_headers(auth.custom_headers)
+    targets.static_headers(auth)
+    for name in ("issuer", "authorization_url", "token_url", "registration_url", "revocation_url"):
+        if url := getattr(auth, name):
+            check_field_url(url, name)
+    _check_needed(auth)
+    for name in ("scopes", "allowed_redirect_uris"):
+        values = getattr(auth, name)
+        if not isinstance(values, list) or not all(isinstance(v, str) and v and " " not in v for v in values):
+            raise InvalidInput(f"{name} must be a list of texts.", fields={name: ["Must be a list of texts."]})
+    _check_redirect_uris(auth)
+    try:
+        auth.full_clean(exclude=["provider_metadata"])
+    except ValidationError as error:
+        raise audit.invalid_input(error) from None
+
+
+def _check_needed(auth: AuthConfig) -> None:
+    needed: dict[str, str] = {}
+    if auth.auth_type == AuthType.BEARER and not (auth.token or auth.custom_headers):
+        needed["token"] = "Enter the key, or add a header that carries it."
+    if auth.auth_type == AuthType.BASIC and not auth.username:
+        needed["username"] = "Enter the user name."
+    known = auth.auth_type == AuthType.AUTHORIZATION_CODE and auth.client_mode == ClientMode.KNOWN
+    if (known or auth.auth_type == AuthType.CLIENT_CREDENTIALS) and not auth.client_id:
+        needed["client_id"] = "Paste the client ID from the provider's app."
+    if auth.auth_type == AuthType.CLIENT_CREDENTIALS and not auth.client_secret:
+        needed["client_secret"] = "Paste the client secret from the provider's app."
+    if needed:
+        raise InvalidInput(next(iter(needed.values())), fields={name: [text] for name, text in needed.items()})
+
+
+def _check_redirect_uris(auth: AuthConfig) -> None:
+    for uri in auth.allowed_redirect_uris:
+        if not uri.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")) or "#" in uri:
+            message = f"{uri[:100]} cannot be a redirect URI: use https (or http on this machine) without a fragment."
+            raise InvalidInput(message, fields={"allowed_redirect_uris": [message]})
+
+
+def check_unsaved(server: McpServer, *, actor: Actor) -> None:
+    """Everything that saving would refuse, without saving: for testing a config that is not stored (admins only)."""
+    actor.require_admin()
+    prepare_server(server, server.auth_config, actor)
+    if server.auth_config and (server.auth_config._state.adding or server.auth_config.changed_fields()):
+        prepare_auth(server.auth_config, actor)
