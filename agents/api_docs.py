@@ -79,7 +79,7 @@ UPDATE_AGENT: Operation = operation(
     bodies={"Attach a server": {"mcp_server_config_ids": [12]}, "Tools off": {"disabled_tools": {"12": ["delete_note"]}}},
 )  # fmt: skip
 PUT_AGENT: Operation = operation(
-    "put_agent", "Create or update an agent by slug", tag=AGENTS, errors=(400, 409), parameters=_AGENT,
+    "put_agent", "Create or update an agent by slug", tag=AGENTS, errors=(400, 404, 409), parameters=_AGENT,
     words="Creates the agent with this slug (201) or brings the stored one in line (200). Fields left out keep their "
     "value. The same request twice changes nothing.",
     request=AgentIn, bodies={"Desired state": AGENT_BODY}, response=shapes.AgentOut, example=AGENT,

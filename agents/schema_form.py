@@ -84,6 +84,9 @@ def _limits(schema: Schema) -> Iterator[str]:
         "exclusiveMaximum": "Less than {}.", "minLength": "At least {} characters.",
         "maxLength": "At most {} characters.", "pattern": "Pattern {}",
     }  # fmt: skip
+    if isinstance(schema.get("minimum"), int | float) and isinstance(schema.get("maximum"), int | float):
+        yield f"From {schema['minimum']} to {schema['maximum']}."
+        words = {name: sentence for name, sentence in words.items() if name not in ("minimum", "maximum")}
     for name, sentence in words.items():
         if isinstance(schema.get(name), int | float | str) and not isinstance(schema.get(name), bool):
             yield sentence.format(str(schema[name])[:120])

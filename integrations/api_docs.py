@@ -158,7 +158,7 @@ UPDATE_SERVER: Operation = operation(
     example={**examples.SAVED_SERVER, "connection_test_result": None, "discovery_result": None},
 )  # fmt: skip
 PUT_SERVER: Operation = operation(
-    "put_server", "Create or update an MCP server by slug", tag=SERVERS, errors=(400, 409),
+    "put_server", "Create or update an MCP server by slug", tag=SERVERS, errors=(400, 404, 409),
     refusals={422: _TEST_FAILED}, parameters=(key_parameter("MCP server"),),
     words="Creates the server with this slug (201, tested first like any new one) or brings the stored one in line "
     "(200). Fields left out keep their value. The same request twice changes nothing.",

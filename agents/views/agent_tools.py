@@ -94,7 +94,7 @@ def _context(agent: Agent, rows: list[ServerRow]) -> dict[str, Any]:
         "agent": agent,
         "rows": rows,
         "tools_on": len(on),
-        "tokens": sum(row.tokens for row in on),
+        "tokens": f"{round(sum(row.tokens for row in on), -2) or 100:,}",
         "too_many": len(on) > MANY_TOOLS,
         "many": MANY_TOOLS,
     }

@@ -31,4 +31,6 @@ class ApiKeyIn(StrictSerializer):
     name = serializers.CharField(max_length=100)
     scopes = serializers.ListField(child=serializers.CharField(max_length=100), required=False, default=["*"])
     expires_at = serializers.DateTimeField(required=False, allow_null=True, default=None)
-    user = serializers.EmailField(max_length=254, required=False, help_text="Whose key it is; yours if left out. Admins only.")
+    user = serializers.EmailField(
+        max_length=254, required=False, help_text="Whose key it is; yours if left out. Admins only."
+    )

@@ -9,6 +9,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.utils import timezone
+from django.utils.html import format_html
 
 from aster.accounts.access import CALL, KEY_SCOPES, READ, Actor
 from aster.accounts.audit_words import ACTIONS, OBJECTS
@@ -35,7 +36,9 @@ class ApiKeyForm(forms.Form):
     name = forms.CharField(max_length=100, help_text="Where it is used, for example “Deploy script”.")
     owner = forms.ChoiceField(help_text="The key acts as this person, with their connections.")
     scopes = forms.MultipleChoiceField(
-        choices=[(scope, words) for scope, words in KEY_SCOPES.items()],
+        choices=[
+            (scope, format_html("<span>{} <code>{}</code></span>", words, scope)) for scope, words in KEY_SCOPES.items()
+        ],
         widget=forms.CheckboxSelectMultiple,
         required=False,
         initial=[READ, CALL],

@@ -65,12 +65,20 @@ class AuditedModel(models.Model):
 
     def changed_fields(self) -> list[str]:
         """The names of the fields that differ from what was loaded; all of them for a row not stored yet."""
-        loaded = getattr(self, "_loaded", {})
+        loaded = self._stored_values()
         fields = self._meta.concrete_fields
         return [f.name for f in fields if f.attname not in loaded or loaded[f.attname] != getattr(self, f.attname)]
 
     def loaded_value(self, name: str) -> Any:
-        return self._loaded.get(self._meta.get_field(name).attname)  # type: ignore[union-attr]
+        return self._stored_values().get(self._meta.get_field(name).attname)  # type: ignore[union-attr]
+
+    def _stored_values(self) -> dict[str, Any]:
+        if self._state.adding:
+            return {}
+        if not hasattr(self, "_loaded"):
+            # Created in this process and never loaded: ask what is stored now.
+            self._loaded = type(self)._default_manager.get(pk=self.pk)._loaded
+        return self._loaded
 
 
 class UserManager(BaseUserManager["User"]):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
+from django.db import connection as database
 from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -60,7 +61,8 @@ def fresh_access_token(connection: Connection, *, rejected: str | None = None) -
             mark_rejected(row, "the provider answers with the same token again.")
             raise needs_reconnect(row)
     _note_use(row)
-    return row.access_token
+    token: str = row.access_token
+    return token
 
 
 def refresh(connection: Connection, *, forced: bool = False) -> Connection:
@@ -126,6 +128,7 @@ def _holder_died(connection: Connection, give_up: float) -> bool:
     ran_out = ExpressionWrapper(Q(claimed_until__lt=Now()), output_field=BooleanField())
     pause = 0.02
     while time.monotonic() < give_up:
+        _leave_database()
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
         state = held.order_by("pk").values_list(ran_out, flat=True).first()
@@ -137,8 +140,10 @@ def _holder_died(connection: Connection, give_up: float) -> bool:
 def _renew(held: Connection, claim: uuid.UUID) -> AsterError | None:
     """One exchange with the provider, under a claim. The row says afterwards how it ended; so does the return value."""
     try:
+        auth = held.auth_config
+        _leave_database()
         with egress.deadline(TOKEN_REQUEST_SECONDS):
-            answer = request_token(held.auth_config, held)
+            answer = request_token(auth, held)
     except AsterError as trouble:
         if isinstance(trouble, tokens.TokenRefused) and trouble.error == "invalid_client":
             forget_client(held)
@@ -152,6 +157,12 @@ def _renew(held: Connection, claim: uuid.UUID) -> AsterError | None:
         raise
     store_refreshed(held, answer)
     return None
+
+
+def _leave_database() -> None:
+    """Give the connection back before waiting: a provider may take long, and a pool has only so many."""
+    if not database.in_atomic_block:
+        database.close()
 
 
 def request_token(auth: AuthConfig, connection: Connection) -> tokens.TokenSet:

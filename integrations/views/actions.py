@@ -7,6 +7,7 @@ from functools import wraps
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 
@@ -22,7 +23,7 @@ from integrations.views.cards import card_of
 Action = Callable[[ActorRequest, McpServer], HttpResponse]
 
 
-def server_action(action: Action) -> Callable[[HttpRequest, str], HttpResponse]:
+def server_action(action: Action) -> Callable[[HttpRequest, str], HttpResponseBase]:
     """A POST to one of the organization's servers. Opened as a link (after a sign-in, say) it shows the server."""
 
     @wraps(action)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Count, QuerySet
+from django.db.models.functions import Lower
 
 from aster.accounts.access import Actor
 from integrations.models import AuthType, Connection, ConnectionStatus, McpServer, TestStatus
@@ -81,7 +82,8 @@ class ServerCard:
 
 def server_rows(actor: Actor) -> QuerySet[McpServer]:
     rows = McpServer.objects.visible_to(actor).select_related("auth_config", "organization")
-    return rows.annotate(agent_count=Count("agents", distinct=True))
+    # A grouped query does not take the model's own order.
+    return rows.annotate(agent_count=Count("agents", distinct=True)).order_by(Lower("name"), "pk")
 
 
 def cards_of(servers: Iterable[McpServer], actor: Actor) -> list[ServerCard]:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
+from django.http.response import HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django_htmx.http import trigger_client_event
@@ -140,7 +141,7 @@ def _save(request: ActorRequest, draft: Draft) -> HttpResponse:
 
 
 @hub_page
-def discover(request: ActorRequest) -> HttpResponse:
+def discover(request: ActorRequest) -> HttpResponseBase:
     """Ask the URL how to sign in, and fill the form with the answer."""
     if request.method != "POST":
         return show_server(request, slug="discover")
@@ -151,7 +152,7 @@ def discover(request: ActorRequest) -> HttpResponse:
     try:
         found = discover_server(request.POST.get("url", "").strip(), actor=request.actor)
     except AsterError as error:
-        problem = error.message
+        problem = " ".join(filter(None, (error.message, getattr(error, "hint", ""))))
     draft = Draft.filled(server, request.actor, request.POST, _found_values(found))
     context: dict[str, Any] = {"found": found, "provider": _provider_of(found), "lookup_problem": problem}
     if not is_htmx(request):
@@ -163,16 +164,20 @@ def discover(request: ActorRequest) -> HttpResponse:
 
 def _found_values(found: Discovered | None) -> dict[str, Any]:
     """Form values for what was found. Nothing typed is replaced by nothing."""
-    if found is None or (found.problem and not found.requires_auth):
+    if found is None:
         return {}
-    answer = found.as_json()
-    values: dict[str, Any] = {"auth_type": answer["recommended_auth_mode"]}
-    if found.oauth:
-        mode = ClientMode.DYNAMIC if found.oauth.registration_endpoint else ClientMode.KNOWN
-        values |= {"client_mode": mode, "issuer": answer["issuer"], "authorization_url": answer["auth_url"]}
-        values |= {"token_url": answer["token_url"], "registration_url": answer["register_url"]}
-        values |= {"revocation_url": answer["revocation_url"], "resource": answer["resource"]}
-        values["scopes"] = answer["scopes"]
+    values: dict[str, Any] = {"auth_type": found.as_json()["recommended_auth_mode"]}
+    if provider := found.oauth:
+        values |= {
+            "client_mode": ClientMode.DYNAMIC if provider.registration_endpoint else ClientMode.KNOWN,
+            "issuer": provider.issuer,
+            "authorization_url": provider.authorization_endpoint,
+            "token_url": provider.token_endpoint,
+            "registration_url": provider.registration_endpoint,
+            "revocation_url": provider.revocation_endpoint,
+            "resource": provider.resource,
+            "scopes": list(provider.scopes),
+        }
     return {name: value for name, value in values.items() if value}
 
 
@@ -181,7 +186,7 @@ def _provider_of(found: Discovered | None) -> str:
 
 
 @hub_page
-def try_unsaved(request: ActorRequest) -> HttpResponse:
+def try_unsaved(request: ActorRequest) -> HttpResponseBase:
     """Test what is typed, store nothing."""
     if request.method != "POST":
         return show_server(request, slug="try")

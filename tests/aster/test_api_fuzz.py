@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from tests.aster.api_contract import ContractClient, api, document
 from tests.conftest import Person
 
+# Calls write their records from another thread, which must see what is stored.
 pytestmark = pytest.mark.django_db(transaction=True)
 
 VALUES: list[Any] = [
-    None, True, -1, 0, 10**30, 1.5, "", " ", "x" * 5000, "[REDACTED]", "²", "٣", "a\nb", "http://[", "😀",
-    [], [None], [[]], [1], ["x"], {}, {"": ""}, {"a": None}, {"a": {"b": []}}, {"a\r\nb": "c"}, {"x": ["y"]},
+    None, True, -1, 10**30, "", "x" * 5000, "[REDACTED]", "²", "http://[",
+    [None], [[]], ["x"], {}, {"a": None}, {"a\r\nb": "c"}, {"x": ["y"]},
 ]  # fmt: skip
 BODIES: list[bytes] = [
     b"", b"null", b"[]", b"[1]", b'"x"', b"1", b"true", b"{", b"\xff", b"{}", b'{"a": NaN}', b'{"name": "\\u0000"}',
@@ -41,12 +43,14 @@ def shape_of(described: dict[str, Any]) -> dict[str, Any]:
 def example_of(described: dict[str, Any]) -> dict[str, Any]:
     content = described.get("requestBody", {}).get("content", {}).get("application/json", {})
     examples = list(content.get("examples", {}).values())
-    body: dict[str, Any] = {**examples[0]["value"]} if examples else {}
+    text = json.dumps(examples[0]["value"] if examples else {})
+    # No name is looked up and nobody answers.
+    body: dict[str, Any] = json.loads(re.sub(r'"https://[^/"]+', '"http://127.0.0.1:9', text))
     return body
 
 
-WRITES = [pytest.param(m, p, d, id=d["operationId"]) for m, p, d in operations() if m in ("post", "put", "patch")]
-ALL = [pytest.param(m, p, d, id=d["operationId"]) for m, p, d in operations()]
+WRITES_AT = [case for case in operations() if case[0] in ("post", "put", "patch")]
+WRITES = [pytest.param(*case, id=case[2]["operationId"]) for case in WRITES_AT]
 
 
 @pytest.fixture
@@ -79,52 +83,47 @@ def test_a_wrong_type_in_any_field_is_refused(
     if "test_connection" in shape_of(described).get("properties", {}):
         example["test_connection"] = False
         example.pop("auth_config_id", None)
-        example["url"] = "http://127.0.0.1:9/mcp"
     for name in shape_of(described).get("properties", {}):
         for value in VALUES:
             response = getattr(client, method)(where, {**example, name: value})
             assert response.status_code < 500 or response.json().get("step"), (name, value)
 
 
-@pytest.mark.parametrize(("method", "path", "described"), WRITES)
-def test_a_body_that_is_no_object_is_refused(
-    client: ContractClient, method: str, path: str, described: dict[str, Any]
-) -> None:
-    where = address(client, path)
-    for body in BODIES:
-        response = client.generic(method.upper(), where, body, content_type="application/json")
-        assert response.status_code < 500 or response.json().get("step"), body[:40]
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body[:12].decode(errors="replace"))
+def test_a_body_that_is_no_proper_object_is_refused(client: ContractClient, body: bytes) -> None:
+    for method, path, _ in WRITES_AT:
+        response = client.generic(method.upper(), address(client, path), body, content_type="application/json")
+        assert response.status_code < 500 or response.json().get("step"), path
+        if body not in (b"", b"{}"):
+            # Where no body is read, none is refused.
+            assert response.status_code in (400, 409) or not reads_body(path), path
 
 
-@pytest.mark.parametrize(("method", "path", "described"), [case for case in ALL if "{" in case.values[1]])  # type: ignore[operator]
-def test_a_strange_key_is_not_found(
-    client: ContractClient, method: str, path: str, described: dict[str, Any]
-) -> None:
-    for key in KEYS:
-        where = path.replace("{key}", key)
-        if "{id}" in path:
-            if not key.isdecimal() or not key.isascii():
-                continue
-            where = path.replace("{id}", key)
+def reads_body(path: str) -> bool:
+    return not path.endswith(("/disconnect", "/tools/refresh", "/{key}/test"))
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_strange_key_is_not_found(client: ContractClient, key: str) -> None:
+    for method, path, described in operations():
+        if "{" not in path or ("{id}" in path and not key.isdecimal()):
+            continue
+        where = path.replace("{key}", key).replace("{id}", key)
         body = json.dumps(example_of(described)).encode() if method in ("post", "put", "patch") else b""
         response = client.generic(method.upper(), where, body, content_type="application/json")
-        expected = {400, 404, 422} if method in ("put", "post", "patch") else {404}
-        assert response.status_code in expected or (method == "put" and response.status_code == 201), (key, response)
+        expected = {400, 404, 422} if method == "put" else {404}
+        may_create = method == "put" and key == "no-such"
+        assert response.status_code in expected or (may_create and response.status_code == 201), path
 
 
-LISTS = [case for case in ALL if any(p["name"] == "cursor" for p in case.values[2].get("parameters", []))]  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(("method", "path", "described"), LISTS)
 @pytest.mark.parametrize(
     "query",
-    ["cursor=x", "cursor=cD1hYmM=", "cursor=cD0lMDA=", "cursor=bz05OTk5OTk5OTk5OTk5", "cursor=cD05OTk5OTk5OTk5OTk5OTk5OTk5OTk5OQ==",
-     "page_size=x", "page_size=0", "page_size=-1", "page_size=99999999999999", "page_size=", "cursor=%00", "nonsense=1"],
+    ["cursor=x", "cursor=cD1hYmM=", "cursor=cD0lMDA=", "cursor=bz05OTk5OTk5OTk5OTk5", f"cursor={'cD05'}{'OTk5' * 8}",
+     "page_size=x", "page_size=0", "page_size=-1", "page_size=99999999999999", "page_size=", "cursor=%00"],
 )  # fmt: skip
-def test_strange_pages_are_refused(
-    client: ContractClient, method: str, path: str, described: dict[str, Any], query: str
-) -> None:
-    if path.endswith("/tools"):
-        return
-    response = client.get(f"{address(client, path)}?{query}")
-    assert response.status_code in (200, 400, 404)
+def test_a_strange_page_is_refused(client: ContractClient, query: str) -> None:
+    for method, path, described in operations():
+        pages = any(parameter["name"] == "cursor" for parameter in described.get("parameters", []))
+        if method == "get" and pages and not path.endswith("/tools"):
+            response = client.get(f"{path}?{query}")
+            assert response.status_code in ({400} if "page_size" in query else {200, 400, 404}), path

@@ -1,4 +1,4 @@
-"""A whole installation as `make run` starts it, in a directory of its own, with enough going on to be worth looking at."""
+"""A whole installation as `make run` starts it, in a directory of its own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A process that forks at a word from the tests: each child refreshes grants like a server of its own, or dies at it.
 
-Lines in: `storm ROUNDS PK…`, `refresh PK`, `die_claimed PK`, `die_answered PK`, `die_stored PK` start a child and answer
-with its pid; `wait PID` answers with how it ended.
+Lines in: `storm ROUNDS PK…`, `refresh PK`, `die_claimed PK`, `die_answered PK` and `die_stored PK` start a child and
+answer with its pid; `wait PID` answers with how it ended.
 """
 
 from __future__ import annotations
@@ -46,22 +46,28 @@ def work(command: str, numbers: list[int]) -> None:
         die(command, numbers[0])
 
 
+def answer(number: int) -> None:
+    sys.stdout.write(f"{number}\n")
+    sys.stdout.flush()
+
+
 def main() -> None:
     for line in sys.stdin:
         command, *rest = line.split()
         numbers = [int(part) for part in rest]
         if command == "wait":
-            print(os.waitstatus_to_exitcode(os.waitpid(numbers[0], 0)[1]), flush=True)
+            answer(os.waitstatus_to_exitcode(os.waitpid(numbers[0], 0)[1]))
             continue
         pid = os.fork()
         if pid == 0:
             try:
                 work(command, numbers)
             except BaseException as error:
-                print(f"{command}: {error!r}", file=sys.stderr, flush=True)
+                sys.stderr.write(f"{command}: {error!r}\n")
+                sys.stderr.flush()
                 os._exit(1)
             os._exit(0)
-        print(pid, flush=True)
+        answer(pid)
 
 
 if __name__ == "__main__":

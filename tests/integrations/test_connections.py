@@ -1,4 +1,4 @@
-"""Connecting and disconnecting: a callback counts once, for the person who started it, and only a real grant is stored."""
+"""Connecting and disconnecting: a callback counts once, for who started it, and only a real grant is stored."""
 
 from __future__ import annotations
 

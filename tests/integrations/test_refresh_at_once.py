@@ -1,4 +1,4 @@
-"""Many at once on one grant: one request to the provider, one new token for all, and no step that can undo another's."""
+"""Many at once on one grant: one request to the provider, one new token for all, and no step undoes another's."""
 
 from __future__ import annotations
 
@@ -119,9 +119,7 @@ def test_whoever_waits_hears_that_the_grant_is_over(
     assert AuditEvent.objects.filter(action="connection_error").count() == 1
 
 
-def test_whoever_waited_too_long_is_told_to_try_again(
-    connection: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_waited_too_long_is_told_to_try_again(connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refresh, "WAIT_SECONDS", 0.1)
     assert refresh.claim_connection(connection)
     with pytest.raises(UpstreamError, match="another process") as caught:

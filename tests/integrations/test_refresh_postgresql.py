@@ -91,6 +91,22 @@ def test_while_one_asks_the_provider_no_transaction_is_open(desk: Desk, alice: P
 
 
 @only_on_postgresql
+def test_callers_that_wait_for_providers_leave_the_pool_of_connections_to_others(desk: Desk, alice: Person) -> None:
+    pool = database.settings_dict["OPTIONS"]["pool"]
+    crew, gate = Crew(pool["max_size"] + 5), Gate()
+    desk.provider.before_token = gate
+    shared = desk.connect(alice)
+    asking = [crew.start(fresh_access_token, desk.connect(alice)) for _ in range(pool["max_size"])]
+    waiting = [crew.start(fresh_access_token, shared) for _ in range(4)]
+    for _ in range(pool["max_size"] + 1):
+        gate.await_request()
+    assert crew.start(Connection.objects.count)() == pool["max_size"] + 1
+    gate.let_through(pool["max_size"] + 1)
+    assert all(result() for result in (*asking, *waiting))
+    crew.stop()
+
+
+@only_on_postgresql
 def test_due_grants_are_found_by_their_index(desk: Desk, alice: Person) -> None:
     desk.connect(alice)
     due = Connection.objects.due(timezone.now()).order_by("refresh_at")

@@ -1,4 +1,4 @@
-"""Real processes on one database: no grant is refreshed twice, and one that is killed loses only what nobody could keep."""
+"""Real processes on one database: no grant is refreshed twice, and a killed one loses only what nobody could keep."""
 
 from __future__ import annotations
 
@@ -147,9 +147,7 @@ def test_an_answer_lost_in_flight_from_a_provider_that_rotates_is_reported(
     assert reports_connection_error(connection)
 
 
-def test_killed_with_the_answer_in_hand_is_reported_the_same_way(
-    connection: Connection, processes: Processes
-) -> None:
+def test_killed_with_the_answer_in_hand_is_reported_the_same_way(connection: Connection, processes: Processes) -> None:
     assert processes.run("die_answered", connection.pk) == KILLED
     assert reports_connection_error(connection)
 

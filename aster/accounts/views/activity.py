@@ -47,6 +47,7 @@ def show_changes(request: ActorRequest) -> HttpResponse:
 
 
 def _show(event: AuditEvent) -> dict[str, object]:
+    changes = describe_changes(event)
     tone, icon = TONES.get(event.action, ("", "edit"))
     return {
         "row": event,
@@ -54,7 +55,8 @@ def _show(event: AuditEvent) -> dict[str, object]:
         "action": action_words(event),
         # "connected Ada Park at Acme ID" says it all; "the connection" would be said twice.
         "object": "" if event.object_type == "connection" else object_words(event),
-        "changes": describe_changes(event),
+        "changes": changes,
+        "brief": 0 < len(changes) <= 2 and not any(change.is_long for change in changes),
         "via": VIAS.get(event.via, event.via),
         "tone": tone,
         "icon": icon,
