@@ -79,21 +79,29 @@ def _show(slot: Slot, value: Any) -> Any:
 
 
 def _limits(schema: Schema) -> Iterator[str]:
-    words = {
-        "minimum": "At least {}.", "maximum": "At most {}.", "exclusiveMinimum": "More than {}.",
-        "exclusiveMaximum": "Less than {}.", "minLength": "At least {} characters.",
-        "maxLength": "At most {} characters.", "pattern": "Pattern {}",
-    }  # fmt: skip
-    if isinstance(schema.get("minimum"), int | float) and isinstance(schema.get("maximum"), int | float):
-        yield f"From {schema['minimum']} to {schema['maximum']}."
-        words = {name: sentence for name, sentence in words.items() if name not in ("minimum", "maximum")}
-    for name, sentence in words.items():
-        if isinstance(schema.get(name), int | float | str) and not isinstance(schema.get(name), bool):
-            yield sentence.format(str(schema[name])[:120])
+    """The limits that the schema sets, in words."""
+    yield from _range(schema.get("minimum"), schema.get("maximum"), "")
+    least = schema.get("minLength")
+    yield from _range(least if least != 1 else None, schema.get("maxLength"), " characters")
+    if isinstance(schema.get("exclusiveMinimum"), int | float):
+        yield f"More than {schema['exclusiveMinimum']}."
+    if isinstance(schema.get("exclusiveMaximum"), int | float):
+        yield f"Less than {schema['exclusiveMaximum']}."
+    if isinstance(schema.get("pattern"), str):
+        yield f"Pattern {schema['pattern'][:120]}"
+
+
+def _range(least: Any, most: Any, unit: str) -> Iterator[str]:
+    has_least, has_most = (isinstance(each, int | float) for each in (least, most))
+    if has_least and has_most:
+        yield f"From {least} to {most}{unit}."
+    elif has_least or has_most:
+        yield f"At least {least}{unit}." if has_least else f"At most {most}{unit}."
 
 
 def _help(slot: Slot) -> str:
-    parts = [slot.description]
+    text = slot.description
+    parts = [text if not text or text[-1] in ".!?:" else f"{text}."]
     parts += ["One per line."] if slot.kind == "lines" else []
     parts += ["As JSON."] if slot.kind == "json" else []
     limits = slot.schema["items"] if slot.kind in ("lines", "choices") else slot.schema

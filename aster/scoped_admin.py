@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from django.contrib import admin, messages
-from django.db.models import Model, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.contrib.admin.utils import get_fields_from_path
+from django.db import transaction
+from django.db.models import Field, Model, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from aster.accounts.access import Actor
+from aster.accounts.models import User
 from aster.errors import AsterError
 from aster.pages import flash_error
 
@@ -26,6 +29,16 @@ def actor_of(request: HttpRequest) -> Actor:
     return cast(Actor, cast(Any, request).actor)
 
 
+class OwnOrganizationFilter(admin.RelatedFieldListFilter):
+    """Offers only what belongs to the organization: Django's own lists every row there is, whoever looks."""
+
+    def field_choices(self, field: Field[Any, Any], request: HttpRequest, model_admin: Any) -> list[Any]:
+        path = "memberships__organization" if field.related_model is User else "organization"
+        ordering = self.field_admin_ordering(field, request, model_admin)
+        scope = {path: actor_of(request).organization}
+        return list(field.get_choices(include_blank=False, ordering=ordering, limit_choices_to=scope))
+
+
 class OrgScopedAdmin(_ModelAdmin[M]):
     """Members see their organization's rows, admins change them. Subclasses say how rows belong and which verbs write.
 
@@ -40,6 +53,13 @@ class OrgScopedAdmin(_ModelAdmin[M]):
         rows = super().get_queryset(request)
         actor = actor_of(request)
         return rows.filter(**{self.organization_path: actor.organization}) if actor else rows.none()
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        return [self._scope_filter(spec) for spec in super().get_list_filter(request)]
+
+    def _scope_filter(self, spec: Any) -> Any:
+        leads_elsewhere = isinstance(spec, str) and get_fields_from_path(self.model, spec)[-1].is_relation
+        return (spec, OwnOrganizationFilter) if leads_elsewhere else spec
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)
@@ -70,8 +90,22 @@ class OrgScopedAdmin(_ModelAdmin[M]):
         self.delete_with_service(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[M]) -> None:
-        for obj in queryset:
-            self.delete_with_service(request, obj)
+        # All or nothing: the page names all of them before it asks.
+        with transaction.atomic():
+            for obj in queryset:
+                self.delete_with_service(request, obj)
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        # What goes with an object is for its service to decide, not for the permissions of other lists.
+        deleted, counts, _, protected = super().get_deleted_objects(objs, request)
+        return deleted, counts, set(), protected
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().changelist_view(request, extra_context)
+        except AsterError as error:
+            flash_error(request, error)
+            return HttpResponseRedirect(request.get_full_path())
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         try:

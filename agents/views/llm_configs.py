@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from django.contrib import messages
 from django.db.models import Count
+from django.db.models.functions import Lower
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -22,7 +23,7 @@ from aster.paging import page_of, query_without
 @hub_page
 def list_configs(request: ActorRequest) -> HttpResponse:
     request.actor.require_admin()
-    rows = agents.visible_llm_configs(request.actor).annotate(agent_count=Count("agents"))
+    rows = agents.visible_llm_configs(request.actor).annotate(agent_count=Count("agents")).order_by(Lower("name"), "pk")
     context = {"page": page_of(request, rows), "query": query_without(request)}
     return render(request, "agents/llm_configs.html", context)
 

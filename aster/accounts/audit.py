@@ -10,7 +10,7 @@ from django.db import DatabaseError, IntegrityError, models, transaction
 from aster.accounts.access import Actor
 from aster.accounts.models import AuditedModel, AuditEvent
 from aster.crypto import EncryptedJSONField, EncryptedTextField
-from aster.errors import Conflict, InvalidInput
+from aster.errors import AsterError, Conflict, InvalidInput
 
 REDACTED = "[REDACTED]"
 
@@ -91,8 +91,13 @@ def delete_audited(obj: AuditedModel, *, actor: Actor) -> None:
         obj.delete()
 
 
-def invalid_input(error: ValidationError) -> InvalidInput:
-    """Django's validation errors as the one error shape of Aster."""
+def invalid_input(error: ValidationError) -> AsterError:
+    """Django's validation errors as the one error shape of Aster; a unique value that is taken is a Conflict."""
+    for refusal in getattr(error, "error_dict", {}).get("__all__", []):
+        if refusal.code == "unique_together":
+            taken = [name for name in refusal.params["unique_check"] if name != "organization"]
+            message = f"This {' and '.join(taken)} is taken. Choose another one."
+            return Conflict(message, fields={name: [message] for name in taken})
     fields = error.message_dict if hasattr(error, "error_dict") else {"__all__": error.messages}
     summary = next(iter(fields.values()))[0]
     return InvalidInput(summary, fields={"detail" if k == "__all__" else k: v for k, v in fields.items()})

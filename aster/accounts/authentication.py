@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from rest_framework.authentication import BaseAuthentication
@@ -61,4 +60,5 @@ def actor_of(request: Request) -> Actor | None:
     if isinstance(request.auth, Actor):
         return request.auth
     actor = cast(Any, request._request).actor
-    return replace(actor, via="api") if actor else None
+    # The middleware's actor is a lazy stand-in, which dataclasses.replace does not take.
+    return Actor(actor.organization, actor.user, actor.role, via="api", request_id=actor.request_id) if actor else None

@@ -123,7 +123,8 @@ class ActivityFilter(forms.Form):
         found = []
         for name, value in self.wanted.items():
             field = self.fields[name]
-            words = dict(field.choices).get(value, value) if isinstance(field, forms.ChoiceField) else value
+            choices: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
+            words = dict(choices).get(value, value)
             found.append((name, str(field.label or name.replace("_", " ").capitalize()), str(words)))
         return found
 
@@ -147,7 +148,8 @@ class ChangesFilter(ActivityFilter):
 
     def apply(self, events: QuerySet[AuditEvent]) -> QuerySet[AuditEvent]:
         wanted = self.wanted
-        same = {name: wanted[name] for name in ("action", "object_type", "via") if name in wanted}
+        names = ("action", "object_type", "via")
+        same: dict[str, Any] = {name: wanted[name] for name in names if name in wanted}
         if "person" in wanted:
             same["actor_id"] = wanted["person"]
         events = events.filter(self.between("at"), **same)

@@ -66,8 +66,9 @@ def update_organization(organization: Organization, *, actor: Actor) -> None:
     actor.require_admin()
     stored = Organization.objects.get(pk=organization.pk)
     if stored.scope_hierarchy != organization.scope_hierarchy:
-        # Otherwise a limited key could declare that its own scope includes every other.
-        actor.require_scope("*")
+        # Otherwise a limited key could declare that its own scope includes every other. The stored row decides: the
+        # actor's own organization may be the very object that was just changed.
+        Actor(stored, actor.user, actor.role, scopes=actor.scopes).require_scope("*")
     audit.save_audited(organization, actor=actor)
 
 

@@ -75,6 +75,9 @@ def prepare_auth(auth: AuthConfig, actor: Actor) -> None:
     """Everything about an auth config that can be refused without asking anybody."""
     if auth._state.adding:
         auth.organization = actor.organization
+    elif {"issuer", "authorization_url", "token_url"} & set(auth.changed_fields()):
+        # What another provider's metadata said (RFC 9207 §2.3, auth methods) says nothing about this one.
+        auth.provider_metadata, auth.discovered_at = {}, None
     auth.name = auth.name.strip()
     if not isinstance(auth.custom_headers, dict):
         raise InvalidInput("Headers must map names to texts.", fields={"custom_headers": ["Must map names to texts."]})

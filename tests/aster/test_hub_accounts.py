@@ -1,0 +1,399 @@
+"""The hub's pages about people, keys, activity and settings, for an admin, a member and a stranger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from agents.models import CallOutcome, ToolCall
+from aster.accounts import services
+from aster.accounts.audit_words import describe_changes
+from aster.accounts.models import ApiKey, AuditEvent, Membership, Organization, Role, User
+from tests.conftest import PASSWORD, Person
+
+
+def text_of(response: Any) -> str:
+    content: bytes = response.getvalue() if response.streaming else response.content
+    return content.decode()
+
+
+def count_queries(client: Client, url: str) -> int:
+    client.get(url)
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(url).status_code == 200
+    return len(queries)
+
+
+# --- Who may see what -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "admin", "member"),
+    [
+        ("members/", 200, 200),
+        ("members/add/", 200, 403),
+        ("api-keys/", 200, 200),
+        ("api-keys/add/", 200, 200),
+        ("activity/", 200, 200),
+        ("activity/calls/", 200, 200),
+        ("activity/export/", 200, 200),
+        ("organization/", 200, 403),
+        ("password_change/", 200, 200),
+        ("accounts/user/", 200, 403),
+        ("accounts/membership/", 200, 200),
+        ("accounts/apikey/", 200, 200),
+        ("accounts/auditevent/", 200, 200),
+        ("agents/agent/", 200, 200),
+        ("agents/toolcall/", 200, 200),
+        ("agents/llmconfig/", 200, 403),
+    ],
+)
+def test_pages_open_for_whom_they_are_meant(alice: Person, bob: Person, path: str, admin: int, member: int) -> None:
+    assert alice.browser().get(f"/hub/{path}").status_code == admin
+    assert bob.browser().get(f"/hub/{path}").status_code == member
+    anonymous = Client().get(f"/hub/{path}")
+    assert anonymous.status_code == 302
+    assert anonymous["Location"].startswith("/hub/login/?next=/hub/")
+
+
+def test_the_gallery_is_there_only_while_developing(alice: Person, settings: Any) -> None:
+    for debug, status in ((True, 200), (False, 404)):
+        settings.DEBUG = debug
+        assert alice.browser().get("/hub/gallery/").status_code == status
+
+
+# --- Members ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_admin_adds_somebody_who_chooses_a_password_by_a_link_that_works_once(alice: Person) -> None:
+    browser = alice.browser()
+    added = browser.post("/hub/members/add/", {"email": "Dana@Acme.test", "name": "Dana", "role": "member"})
+    assert added["Cache-Control"] == "no-store"
+    link = re.search(r"/hub/set-password/[^\"]+", text_of(added))
+    assert link
+    token = link[0].split("/")[4]
+    assert token not in text_of(browser.get("/hub/members/")) + text_of(browser.get("/hub/activity/"))
+    dana = Client()
+    form = dana.get(link[0])
+    assert token not in form["Location"]
+    weak = dana.post(form["Location"], {"new_password1": "short", "new_password2": "short"})
+    assert weak.status_code == 400
+    new = {"new_password1": "a-long-new-password", "new_password2": "a-long-new-password"}
+    assert dana.post(form["Location"], new)["Location"] == "/hub/"
+    assert "Dana" in text_of(dana.get("/hub/members/"))
+    again = Client().get(link[0])
+    assert again.status_code == 410
+    assert "no longer works" in text_of(again)
+
+
+@pytest.mark.parametrize(
+    ("entered", "words"),
+    [
+        ({"email": "nobody", "role": "member"}, "valid email"),
+        ({"email": "bob@acme.test", "role": "member"}, "Already a member"),
+        ({"email": "x@acme.test", "role": "owner"}, "valid choice"),
+    ],
+)
+def test_a_member_that_cannot_be_added_is_said_beside_the_field(
+    alice: Person, bob: Person, entered: dict[str, str], words: str
+) -> None:
+    response = alice.browser().post("/hub/members/add/", entered)
+    assert response.status_code == 400
+    assert words in text_of(response)
+
+
+def test_nobody_gets_a_link_for_a_person_of_another_organization(alice: Person, charlie: Person) -> None:
+    response = alice.browser().post("/hub/members/add/", {"email": charlie.user.email, "role": "member"}, follow=True)
+    assert "signs in as before" in text_of(response)
+    assert "set-password" not in text_of(response)
+
+
+def test_a_new_link_is_only_for_those_without_a_password(alice: Person, bob: Person) -> None:
+    added = services.add_member("dana@acme.test", Role.MEMBER, actor=alice.actor)
+    assert "/hub/set-password/" in text_of(alice.browser().post(f"/hub/members/{added.membership.pk}/link/"))
+    assert bob.browser().post(f"/hub/members/{added.membership.pk}/link/").status_code == 403
+    bobs = Membership.objects.get(user=bob.user)
+    refused = alice.browser().post(f"/hub/members/{bobs.pk}/link/", follow=True)
+    assert "can sign in already" in text_of(refused)
+
+
+def test_roles_change_but_one_admin_stays(alice: Person, bob: Person) -> None:
+    bobs, own = Membership.objects.get(user=bob.user), Membership.objects.get(user=alice.user)
+    browser = alice.browser()
+    refused = browser.post(f"/hub/members/{own.pk}/role/member/", follow=True)
+    assert "at least one admin" in text_of(refused)
+    assert bob.browser().post(f"/hub/members/{bobs.pk}/role/admin/").status_code == 403
+    assert "is an admin now" in text_of(browser.post(f"/hub/members/{bobs.pk}/role/admin/", follow=True))
+    assert Membership.objects.get(pk=bobs.pk).role == Role.ADMIN
+    assert browser.get(f"/hub/members/{bobs.pk}/role/member/").status_code == 405
+
+
+def test_removing_asks_first_and_ends_the_keys(alice: Person, bob: Person) -> None:
+    key = services.create_api_key(bob.user, name="k", actor=bob.actor)[0]
+    url = f"/hub/members/{Membership.objects.get(user=bob.user).pk}/remove/"
+    assert "Remove Bob?" in text_of(alice.browser().get(url))
+    assert Membership.objects.filter(user=bob.user).exists()
+    assert alice.browser().post(url).status_code == 302
+    assert not Membership.objects.filter(user=bob.user).exists()
+    assert ApiKey.objects.get(pk=key.pk).revoked_at
+
+
+def test_a_member_may_leave_but_not_remove(alice: Person, bob: Person) -> None:
+    own, alices = Membership.objects.get(user=bob.user), Membership.objects.get(user=alice.user)
+    assert bob.browser().get(f"/hub/members/{alices.pk}/remove/").status_code == 403
+    assert bob.browser().post(f"/hub/members/{alices.pk}/remove/").status_code == 403
+    assert bob.browser().post(f"/hub/members/{own.pk}/remove/").status_code == 302
+    assert not Membership.objects.filter(user=bob.user).exists()
+
+
+@pytest.mark.parametrize("path", ["remove/", "role/member/", "link/"])
+def test_a_member_of_another_organization_does_not_exist(alice: Person, charlie: Person, path: str) -> None:
+    foreign = Membership.objects.get(user=charlie.user)
+    assert alice.browser().post(f"/hub/members/{foreign.pk}/{path}").status_code == 404
+    assert "Charlie" not in text_of(alice.browser().get("/hub/members/"))
+    assert Membership.objects.filter(pk=foreign.pk).exists()
+
+
+def test_members_are_searched_by_name_and_address(alice: Person, bob: Person) -> None:
+    found = text_of(alice.browser().get("/hub/members/?q=BOB@"))
+    assert "bob@acme.test" in found
+    assert "alice@acme.test</small>" not in found.split("<table")[1]
+    assert "Nobody found" in text_of(alice.browser().get("/hub/members/?q=zzz"))
+
+
+# --- API keys ---------------------------------------------------------------------------------------------------------
+
+
+def make_key(browser: Client, **changes: Any) -> Any:
+    return browser.post("/hub/api-keys/add/", {"name": "CI", "scopes": ["aster:read"], "expires": "90", **changes})
+
+
+def test_a_key_is_shown_once_and_works(alice: Person) -> None:
+    browser = alice.browser()
+    response = make_key(browser, owner=alice.user.pk, other_scopes="files:read, files:write")
+    shown = re.search(r"ask_[0-9a-f]{12}_[\w-]+", text_of(response))
+    assert shown
+    assert response["Cache-Control"] == "no-store"
+    actor = services.authenticate_key(shown[0])
+    assert actor and actor.scopes == {"aster:read", "files:read", "files:write"}
+    key = ApiKey.objects.get()
+    assert key.expires_at and abs(key.expires_at - timezone.now() - timedelta(days=90)) < timedelta(minutes=1)
+    for path in ("api-keys/", "activity/", "accounts/apikey/", f"accounts/apikey/{key.pk}/change/"):
+        page = text_of(browser.get(f"/hub/{path}"))
+        assert shown[0] not in page
+        assert key.digest not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": ""}, "required"),
+        ({"scopes": []}, "at least one scope"),
+        ({"scopes": ["aster:everything"]}, "valid choice"),
+        ({"other_scopes": "aster:root"}, "Unknown scope"),
+        ({"expires": "7"}, "valid choice"),
+    ],
+)
+def test_a_key_that_makes_no_sense_is_refused(bob: Person, changes: dict[str, Any], words: str) -> None:
+    response = make_key(bob.browser(), **changes)
+    assert response.status_code == 400
+    assert words in text_of(response)
+    assert not ApiKey.objects.exists()
+
+
+def test_only_an_admin_makes_a_key_for_somebody_else(alice: Person, bob: Person, charlie: Person) -> None:
+    make_key(alice.browser(), owner=bob.user.pk)
+    assert ApiKey.objects.get().user == bob.user
+    assert make_key(alice.browser(), owner=charlie.user.pk).status_code == 400
+    make_key(bob.browser(), owner=alice.user.pk, name="mine")
+    assert ApiKey.objects.get(name="mine").user == bob.user
+
+
+def test_a_key_is_revoked_by_its_owner_or_an_admin(alice: Person, bob: Person, charlie: Person) -> None:
+    key = services.create_api_key(bob.user, name="Laptop", actor=bob.actor)[0]
+    url = f"/hub/api-keys/{key.pk}/revoke/"
+    assert charlie.browser().post(url).status_code == 404
+    assert "Revoke “Laptop”?" in text_of(bob.browser().get(url))
+    assert ApiKey.objects.get().revoked_at is None
+    bob.browser().post(url)
+    assert ApiKey.objects.get().revoked_at
+    alices = services.create_api_key(alice.user, name="Hers", actor=alice.actor)[0]
+    assert bob.browser().post(f"/hub/api-keys/{alices.pk}/revoke/").status_code == 404
+    assert "Hers" not in text_of(bob.browser().get("/hub/api-keys/"))
+    page = text_of(alice.browser().get("/hub/api-keys/"))
+    assert "Revoked" in page and "Active" in page
+
+
+def test_an_expired_key_says_so(alice: Person) -> None:
+    services.create_api_key(alice.user, name="Old", actor=alice.actor)
+    ApiKey.objects.update(expires_at=timezone.now() - timedelta(days=1))
+    assert "Expired" in text_of(alice.browser().get("/hub/api-keys/"))
+
+
+def test_keys_are_revoked_in_bulk_through_the_service(alice: Person, bob: Person) -> None:
+    keys = [services.create_api_key(bob.user, name=f"k{n}", actor=bob.actor)[0].pk for n in range(2)]
+    chosen = {"action": "revoke", "_selected_action": keys}
+    alice.browser().post("/hub/accounts/apikey/", chosen)
+    assert not ApiKey.objects.filter(revoked_at=None).exists()
+    assert AuditEvent.objects.filter(action="revoked", actor=alice.user).count() == 2
+
+
+def test_admin_lists_show_nothing_of_other_organizations(alice: Person, charlie: Person) -> None:
+    key = services.create_api_key(charlie.user, name="Foreign key", actor=charlie.actor)[0]
+    browser = alice.browser()
+    event = AuditEvent.objects.get(object_id=str(key.pk), object_type="apikey")
+    for path, pk in (("apikey", key.pk), ("user", charlie.user.pk), ("auditevent", event.pk)):
+        page = text_of(browser.get(f"/hub/accounts/{path}/"))
+        assert "Foreign key" not in page and charlie.user.email not in page
+        assert browser.get(f"/hub/accounts/{path}/{pk}/change/").status_code == 302
+
+
+# --- Activity ---------------------------------------------------------------------------------------------------------
+
+
+def an_event(person: Person, **values: Any) -> AuditEvent:
+    given = {"action": "updated", "object_type": "agent", "object_label": "Helper", "object_id": "1", "via": "page"}
+    actor = {"organization": person.organization, "actor": person.user, "actor_label": person.user.email}
+    return AuditEvent.objects.create(**{**actor, **given, **values})
+
+
+def test_changes_read_as_words_with_before_and_after(alice: Person) -> None:
+    an_event(alice, changes={"name": ["Old name", "New name"], "scopes": [["a", "b"], ["b", "c"]]})
+    page = text_of(alice.browser().get("/hub/activity/"))
+    assert "<strong>Alice</strong> changed the agent <strong>Helper</strong>" in page
+    assert "Old name" in page and "New name" in page
+    event = AuditEvent.objects.get()
+    assert [(c.field, c.added, c.removed) for c in describe_changes(event)][1] == ("Scopes", ("c",), ("a",))
+
+
+def test_members_see_and_export_their_own_part_only(alice: Person, bob: Person, charlie: Person) -> None:
+    for person in (alice, bob, charlie):
+        an_event(person, object_label=f"by {person.user.name}")
+    for path in ("activity/", "activity/export/"):
+        own, everything = text_of(bob.browser().get(f"/hub/{path}")), text_of(alice.browser().get(f"/hub/{path}"))
+        assert "by Bob" in own and "by Alice" not in own
+        assert "by Bob" in everything and "by Alice" in everything and "by Charlie" not in everything
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("q=help", {"Helper"}),
+        ("action=deleted", {"Gone"}),
+        ("object_type=mcpserver", {"Gone"}),
+        ("via=api", {"Gone"}),
+        ("since=2026-02-01", {"Helper"}),
+        ("until=2026-01-15", {"Gone"}),
+        ("since=2026-01-15&until=2026-01-15", {"Gone"}),
+        ("person={bob}", {"Gone"}),
+        ("action=nonsense&since=yesterday&person=x&page=99", {"Helper", "Gone"}),
+    ],
+)
+def test_filters_narrow_page_and_export_alike(alice: Person, bob: Person, query: str, found: set[str]) -> None:
+    an_event(alice, at=datetime(2026, 2, 1, tzinfo=UTC))
+    gone = {"action": "deleted", "object_type": "mcpserver", "object_label": "Gone", "via": "api"}
+    an_event(bob, at=datetime(2026, 1, 15, 23, 59, tzinfo=UTC), **gone)
+    query = query.format(bob=bob.user.pk)
+    page = text_of(alice.browser().get(f"/hub/activity/?{query}"))
+    assert {name for name in ("Helper", "Gone") if f"<strong>{name}</strong>" in page} == found
+    lines = text_of(alice.browser().get(f"/hub/activity/export/?format=jsonl&{query}")).splitlines()
+    assert {json.loads(line)["object"] for line in lines} == found
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t"])
+def test_a_cell_of_the_export_is_never_a_formula(alice: Person, start: str) -> None:
+    an_event(alice, object_label=f"{start}cmd|' /C calc'!A0")
+    rows = list(csv.DictReader(io.StringIO(text_of(alice.browser().get("/hub/activity/export/?format=csv"))[1:])))
+    assert rows[0]["object"] == f"'{start}cmd|' /C calc'!A0"
+
+
+def test_an_export_of_many_rows_is_complete_and_in_order(alice: Person) -> None:
+    event = an_event(alice)
+    AuditEvent.objects.bulk_create(
+        [AuditEvent(organization=event.organization, actor=alice.user, actor_label="a", via="page", action="updated",
+                    object_type="agent", object_id=str(n), object_label="x") for n in range(1200)]
+    )  # fmt: skip
+    lines = text_of(alice.browser().get("/hub/activity/export/?format=jsonl")).splitlines()
+    assert [json.loads(line)["object_id"] for line in lines] == [*map(str, reversed(range(1200))), "1"]
+
+
+def test_an_unknown_export_format_is_refused(alice: Person) -> None:
+    assert alice.browser().get("/hub/activity/export/?format=xlsx").status_code == 400
+
+
+def test_tool_calls_are_the_other_tab(alice: Person, bob: Person) -> None:
+    for person in (alice, bob):
+        ToolCall.objects.create(
+            organization=person.organization, user=person.user, user_label=person.user.email, server_label="HubSpot",
+            tool_name=f"tool_of_{person.user.name}", via="api", outcome=CallOutcome.FAILED, error_code="upstream_error",
+        )  # fmt: skip
+    assert "tool_of_Alice" not in text_of(bob.browser().get("/hub/activity/calls/"))
+    page = text_of(alice.browser().get("/hub/activity/calls/?outcome=failed&q=hubspot"))
+    assert "tool_of_Alice" in page and "tool_of_Bob" in page and "upstream_error" in page
+    assert "Nothing fits" in text_of(alice.browser().get("/hub/activity/calls/?outcome=ok"))
+    exported = text_of(bob.browser().get("/hub/activity/calls/export/?format=csv"))
+    assert "tool_of_Bob" in exported and "tool_of_Alice" not in exported
+
+
+@pytest.mark.parametrize("path", ["members/", "api-keys/", "activity/", "activity/calls/"])
+def test_more_rows_cost_no_more_queries(alice: Person, path: str) -> None:
+    def add(count: int) -> None:
+        for n in range(count):
+            user = User.objects.create_user(f"p{User.objects.count()}@acme.test")
+            Membership.objects.create(organization=alice.organization, user=user)
+            services.create_api_key(user, name=f"k{n}", actor=alice.actor)
+            ToolCall.objects.create(
+                organization=alice.organization, user=user, user_label="x", tool_name="t", via="api", outcome="ok"
+            )
+
+    browser = alice.browser()
+    add(2)
+    few = count_queries(browser, f"/hub/{path}")
+    add(20)
+    assert count_queries(browser, f"/hub/{path}") == few <= 15
+
+
+# --- Organization -----------------------------------------------------------------------------------------------------
+
+
+def test_an_admin_changes_the_settings(alice: Person) -> None:
+    hierarchy = {"files:write": ["files:read"]}
+    alice.browser().post("/hub/organization/", {"name": "Acme 2", "scope_hierarchy": json.dumps(hierarchy)})
+    stored = Organization.objects.get(pk=alice.organization.pk)
+    assert (stored.name, stored.scope_hierarchy) == ("Acme 2", hierarchy)
+
+
+@pytest.mark.parametrize("wrong", ["{", "[]", '{"a": "b"}', '{"a": [1]}'])
+def test_a_scope_hierarchy_of_the_wrong_shape_is_refused(alice: Person, wrong: str) -> None:
+    response = alice.browser().post("/hub/organization/", {"name": "Acme", "scope_hierarchy": wrong})
+    assert response.status_code == 400
+    assert Organization.objects.get(pk=alice.organization.pk).scope_hierarchy == {"admin": ["*"]}
+
+
+def test_switching_is_possible_among_ones_own_organizations(alice: Person, charlie: Person) -> None:
+    browser = alice.browser()
+    assert browser.post("/hub/switch-organization/", {"organization": "globex"}).status_code == 404
+    Membership.objects.create(organization=charlie.organization, user=alice.user)
+    switched = browser.post("/hub/switch-organization/", {"organization": "globex", "next": "https://evil.test/"})
+    assert switched["Location"] == "/hub/"
+    assert "Charlie" in text_of(browser.get("/hub/members/"))
+    assert browser.get("/hub/organization/").status_code == 403
+    assert browser.get("/hub/switch-organization/").status_code == 405
+
+
+def test_the_password_is_changed_in_the_shell(bob: Person) -> None:
+    browser = Client()
+    browser.login(username=bob.user.email, password=PASSWORD)
+    new = {"old_password": PASSWORD, "new_password1": "another-long-one", "new_password2": "another-long-one"}
+    assert "Password changed" in text_of(browser.post("/hub/password_change/", new, follow=True))
+    assert Client().login(username=bob.user.email, password="another-long-one")

@@ -1,0 +1,128 @@
+"""The OpenAPI document and its page: complete, honest, and working under the content security policy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.test import Client
+from playwright.sync_api import ConsoleMessage, Page
+from rest_framework.serializers import Serializer
+
+from agents.serializers import AgentIn, LlmConfigIn
+from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
+from aster.urls import api_v1
+from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, ServerIn, ServerTestIn
+from tests.aster.api_contract import document, validate
+
+BODIES: dict[str, type[Serializer[Any]]] = {
+    body.__name__: body
+    for body in (
+        *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
+        *(DiscoverIn, ServerIn, ServerTestIn),
+    )
+}
+OPERATIONS = [
+    pytest.param(method, path, described, id=described["operationId"])
+    for path, methods in document()["paths"].items()
+    for method, described in methods.items()
+]
+
+
+def test_the_document_is_valid_and_without_warnings() -> None:
+    out = StringIO()
+    call_command("spectacular", "--validate", "--fail-on-warn", "--format", "openapi-json", stdout=out)
+    made = json.loads(out.getvalue())
+    assert made["openapi"].startswith("3.1")
+
+
+def test_it_tells_where_the_api_is_and_how_to_sign_in(settings: Any) -> None:
+    made = document()
+    assert [server["url"] for server in made["servers"]] == [settings.ASTER_PUBLIC_URL]
+    schemes = made["components"]["securitySchemes"]
+    assert schemes["bearerKey"]["scheme"] == "bearer"
+    assert (schemes["headerKey"]["in"], schemes["headerKey"]["name"]) == ("header", "X-API-Key")
+    assert (schemes["sessionCookie"]["in"], schemes["sessionCookie"]["name"]) == ("cookie", settings.SESSION_COOKIE_NAME)
+
+
+def test_every_address_is_in_it_and_every_operation_has_a_name_of_its_own() -> None:
+    paths = document()["paths"]
+    assert len(paths) == len(api_v1)
+    names = [described["operationId"] for methods in paths.values() for described in methods.values()]
+    assert len(names) == len(set(names)) and all(name.islower() and name.isidentifier() for name in names)
+
+
+@pytest.mark.parametrize(("method", "path", "described"), OPERATIONS)
+def test_every_operation_is_explained_with_examples(method: str, path: str, described: dict[str, Any]) -> None:
+    assert described["summary"] and described["tags"]
+    assert described["security"] == [{"bearerKey": []}, {"headerKey": []}, {"sessionCookie": []}]
+    assert {"401", "403"} <= described["responses"].keys()
+    assert "404" in described["responses"] or "{" not in path
+    for parameter in described.get("parameters", []):
+        assert parameter["description"], parameter["name"]
+    sent = described.get("requestBody", {}).get("content", {}).get("application/json")
+    assert sent is None or sent["examples"]
+    for status, answer in described["responses"].items():
+        content = answer.get("content", {}).get("application/json")
+        assert (content is None) == (status == "204")
+        assert content is None or content["examples"], status
+
+
+@pytest.mark.parametrize(("method", "path", "described"), OPERATIONS)
+def test_the_examples_are_true_to_their_shapes(method: str, path: str, described: dict[str, Any]) -> None:
+    sent = described.get("requestBody", {}).get("content", {}).get("application/json")
+    if sent:
+        body = BODIES[sent["schema"]["$ref"].rsplit("/", 1)[1].removeprefix("Patched")]
+        for example in sent["examples"].values():
+            checked = body(data=example["value"], partial=method == "patch")
+            assert checked.is_valid(), checked.errors
+    for answer in described["responses"].values():
+        if content := answer.get("content", {}).get("application/json"):
+            for example in content["examples"].values():
+                validate(content["schema"], example["value"])
+
+
+@pytest.mark.django_db
+def test_the_document_and_its_page_are_public_and_keep_the_policy(client: Client) -> None:
+    assert client.get("/api/openapi.json").status_code == 200
+    page = client.get("/api/docs/")
+    assert page.status_code == 200
+    assert "unsafe" not in page["Content-Security-Policy"]
+    assert b"<script>" not in page.content and b"style=" not in page.content
+
+
+# --- In a browser ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, Any]:
+    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    return {"executable_path": shutil.which("chromium"), "args": flags}
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_the_page_lists_every_operation_without_an_error(page: Page, aster: str) -> None:
+    errors: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            errors.append(message.text)
+
+    page.on("console", note)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(f"{aster}/api/docs/")
+    page.wait_for_selector(".opblock")
+    assert page.locator(".opblock").count() == len(OPERATIONS)
+    page.locator("[id$=create_server] .opblock-summary-control").click()
+    page.wait_for_selector(".opblock-body .try-out__btn")
+    page.locator(".try-out__btn").first.click()
+    page.locator(".execute").first.click()
+    page.wait_for_selector(".live-responses-table")
+    assert "401" in page.locator(".live-responses-table .response-col_status").first.inner_text()
+    refused = [text for text in errors if "401" not in text]
+    assert refused == []
