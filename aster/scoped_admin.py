@@ -34,7 +34,7 @@ class OwnOrganizationFilter(admin.RelatedFieldListFilter):
 
     def field_choices(self, field: Field[Any, Any], request: HttpRequest, model_admin: Any) -> list[Any]:
         path = "memberships__organization" if field.related_model is User else "organization"
-        ordering = self.field_admin_ordering(field, request, model_admin)
+        ordering = self.field_admin_ordering(cast(Any, field), request, model_admin)
         scope = {path: actor_of(request).organization}
         return list(field.get_choices(include_blank=False, ordering=ordering, limit_choices_to=scope))
 

@@ -240,7 +240,7 @@ class AuthConfigAdmin(AuditedAdmin[AuthConfig]):
 
         class Form(AuthConfigForm):
             def _post_clean(self) -> None:
-                super()._post_clean()  # type: ignore[misc]
+                super()._post_clean()
                 if refusal:
                     place_errors(refusal, self)
                 if self.errors:

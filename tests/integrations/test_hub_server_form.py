@@ -255,6 +255,7 @@ def test_looking_up_a_server_with_sign_in_fills_the_form(admin: Client, world: D
     assert page.context["form"]["auth_type"].value() == AuthType.AUTHORIZATION_CODE
     assert "Enter it again" in words
     assert "canary" not in html
+    assert f'action="{ADD}"' in html
     assert not McpServer.objects.exists()
 
 

@@ -239,7 +239,8 @@ def test_a_grant_that_is_renewed_while_it_is_revoked_is_revoked_too(
     monkeypatch.setattr(connections, "HOLD_SECONDS", 0.0)
     assert refresh.claim_connection(connection)
     answer = refresh.request_token(connection.auth_config, connection)
-    lock, stored = threading.Lock(), []
+    lock = threading.Lock()
+    stored: list[bool] = []
 
     def store(_form: object) -> None:
         with lock:
@@ -247,7 +248,7 @@ def test_a_grant_that_is_renewed_while_it_is_revoked_is_revoked_too(
                 stored.append(True)
                 refresh.store_refreshed(connection, answer)
 
-    provider.answers["revoke"] = store  # type: ignore[assignment]
+    provider.answers["revoke"] = store
     assert connections.disconnect(connection, actor=alice.actor).outcome == "revoked"
     assert stored and not Connection.objects.exists()
     assert provider.ledger.peek_refresh_token(answer.refresh_token or "") is None
@@ -257,7 +258,7 @@ def test_two_clicks_on_disconnect_end_one_connection(
     connection: Connection, alice: Person, crew: Crew, provider: AuthorizationServer
 ) -> None:
     clicks = [crew.start(connections.disconnect, connection, actor=alice.actor) for _ in range(2)]
-    outcomes = []
+    outcomes: list[str] = []
     for click in clicks:
         try:
             outcomes.append(click().outcome)

@@ -26,6 +26,7 @@ from aster.demo.world import DemoWorld
 from aster.embedded import background_work
 from integrations import tasks
 from integrations.models import Connection, McpServer
+from integrations.services import refresh
 from integrations.services.connections import begin_connection, complete_connection
 from integrations.tasks import refresh_due_connections, sync_due_servers, sync_server
 from tests.conftest import Person
@@ -49,7 +50,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
 def weather(world: DemoWorld, alice: Person) -> McpServer:
     """An open server whose catalogue is due."""
     return McpServer.objects.create(
-        organization=alice.organization, name="Weather", slug="weather", url=world.weather_url, sync_due_at=timezone.now()
+        organization=alice.organization,
+        name="Weather",
+        slug="weather",
+        url=world.weather_url,
+        sync_due_at=timezone.now(),
     )
 
 
@@ -93,8 +98,8 @@ def test_one_grant_that_fails_does_not_stop_the_others(
     desk: Desk, alice: Person, provider: AuthorizationServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     grants = [desk.connect(alice) for _ in range(4)]
-    refused, busy, absurd, fine = grants
-    provider.ledger.refresh.pop(next(iter(provider.ledger.refresh)))  # the first one issued is `refused`'s
+    _refused, busy, absurd, fine = grants
+    provider.ledger.refresh.pop(next(iter(provider.ledger.refresh)))  # the first one issued
     change(busy, token_url="http://127.0.0.1:1/token")
     # A row that breaks our own code, as a bug would: its auth config cannot be used for any request.
     type(absurd.auth_config).objects.filter(pk=absurd.auth_config.pk).update(extra_token_params=["not", "a", "mapping"])
@@ -108,7 +113,7 @@ def test_one_grant_that_fails_does_not_stop_the_others(
 def test_a_provider_that_hangs_does_not_hold_up_the_others(
     desk: Desk, alice: Person, provider: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks.refresh, "TOKEN_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(refresh, "TOKEN_REQUEST_SECONDS", 0.3)
     monkeypatch.setattr(tasks, "PATIENCE_SECONDS", 0.1)
     hanging = [desk.connect(alice) for _ in range(3)]
     for row in hanging:
@@ -163,6 +168,7 @@ def test_nobody_who_left_lends_a_grant_to_the_catalogue(
 def messages_in_memory() -> list[Any]:
     """Take everything out of the in-memory queue."""
     found = []
+    channel: Any
     with celery_app.connection_for_read() as broker, broker.channel() as channel:
         while (message := channel.basic_get("celery", no_ack=True)) is not None:
             found.append(json.loads(json.dumps([message.headers, message.payload], default=str)))
@@ -242,7 +248,9 @@ def test_a_worker_process_takes_work_from_redis(
 
 
 def test_a_queue_that_cannot_be_reached_fails_nobody() -> None:
-    script = "import django; django.setup(); from aster.celery import enqueue; enqueue('integrations.tasks.sync_server')"
+    script = (
+        "import django; django.setup(); from aster.celery import enqueue; enqueue('integrations.tasks.sync_server')"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script],
         env=environment_of_children(REDIS_URL="redis://127.0.0.1:1/0"),

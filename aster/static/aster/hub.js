@@ -168,5 +168,21 @@
   showTheme(document.documentElement.dataset.theme);
   countSelected();
   enhance();
+  // htmx swaps parts. Where the server led elsewhere (to the sign-in page, say) the whole page goes there; failures are said.
+  document.addEventListener("htmx:beforeSwap", (e) => {
+    const { finalRequestPath, responsePath } = e.detail.pathInfo;
+    if (!responsePath || responsePath === finalRequestPath) return;
+    e.detail.shouldSwap = false;
+    location.assign(e.detail.xhr.responseURL);
+  });
+  ["htmx:responseError", "htmx:sendError", "htmx:timeout"].forEach((failure) =>
+    document.addEventListener(failure, () => {
+      const flash = document.createElement("div");
+      flash.className = "flash callout error";
+      flash.setAttribute("role", "alert");
+      flash.textContent = "That did not work. Reload the page and try again.";
+      document.querySelector(".flash-region")?.replaceChildren(flash);
+      flash.scrollIntoView({ block: "nearest" });
+    }));
   document.addEventListener("htmx:load", (e) => enhance(e.target));
 })();
