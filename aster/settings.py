@@ -71,6 +71,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DEFAULT_EXCEPTION_REPORTER_FILTER = "aster.web.NoLocalsFilter"
 
 INSTALLED_APPS = [
+    "aster.apps.AsterConfig",
     "aster.accounts",
     "integrations",
     "agents",
@@ -132,11 +133,11 @@ SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("ASTER_BEHIND_PROXY", False) else None
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000  # an agent with thousands of tools saves a switch for each
 
 STATIC_URL = "/static/"
 STATIC_ROOT = ASTER_DATA_DIR / "static"
 SERVESTATIC_USE_FINDERS = True
-STATICFILES_DIRS = [BASE_DIR / "aster" / "static"]
 
 # --- Data -----------------------------------------------------------------------------------------------------------
 DATABASES: dict[str, dict[str, Any]] = {
@@ -164,6 +165,9 @@ AUTH_PASSWORD_VALIDATORS = [
 CELERY_BROKER_URL: str = env.str("REDIS_URL", "memory://localhost/")
 CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.02} if CELERY_BROKER_URL.startswith("memory:") else {}
 CELERY_TASK_IGNORE_RESULT = True
+if CELERY_BROKER_URL.startswith("redis"):
+    # Several processes brake failed sign-ins together.
+    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CELERY_BROKER_URL}}
 # Worker and scheduler run inside the web process unless a broker connects several.
 ASTER_EMBEDDED_WORKER = _flag("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL.startswith("memory:"))
 CELERY_TIMEZONE = "UTC"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import socket
 import tempfile
@@ -12,6 +13,7 @@ import tempfile
 listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 listener.bind(("127.0.0.1", 0))
+atexit.register(listener.close)
 _port = listener.getsockname()[1]
 os.environ["ASTER_DATA_DIR"] = tempfile.mkdtemp(prefix="aster-tests-")
 os.environ["ASTER_PUBLIC_URL"] = f"http://127.0.0.1:{_port}"

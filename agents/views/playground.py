@@ -30,6 +30,9 @@ from integrations.services.catalogue import tools_of
 from integrations.services.servers import find_server, learn_tools
 
 MAX_SHARED = 4000
+# A sign-in remembers an address of up to 500 characters; longer arguments wait in the session, once.
+MAX_RETURN, MAX_KEPT = 500, 100_000
+KEPT = "playground_arguments"
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ def _fits(offer: Offer, words: str) -> bool:
 
 
 def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) -> HttpResponse:
-    arguments, raw = _shared_arguments(request)
+    arguments, raw = _shared_arguments(request, source.url_of(offer))
     form = ArgumentsForm(tool.input_schema, arguments=arguments)
     raw_problem, run = "", None
     if request.method == "POST":
@@ -181,6 +184,8 @@ def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) 
             arguments = form.arguments if form.is_valid() else None
         if arguments is not None and not raw_problem:
             run = _run(request.actor, source, offer, arguments)
+        if run and isinstance(run.error, ConnectionRequired):
+            run.connect_url = _connect_and_return(request, source, offer, run.arguments)
     context = {
         "source": source,
         "offer": offer,
@@ -198,13 +203,25 @@ def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) 
     return render(request, template, context)
 
 
-def _shared_arguments(request: ActorRequest) -> tuple[dict[str, Any] | None, str | None]:
-    """The arguments in the address, if there are any that make sense."""
-    text = request.GET.get("arguments", "")[: MAX_SHARED * 2]
+def _shared_arguments(request: ActorRequest, url: str) -> tuple[dict[str, Any] | None, str | None]:
+    """The arguments in the address, if there are any that make sense, or those kept while the person connected."""
+    text = request.GET.get("arguments", "")[:MAX_KEPT]
+    if request.method == "GET" and (kept := request.session.pop(KEPT, None)) and kept["url"] == url:
+        text = text or kept["arguments"]
     if not text:
         return None, None
     arguments, problem = _parse_raw(text)
     return (None, text) if problem else (arguments, None)
+
+
+def _connect_and_return(request: ActorRequest, source: Source, offer: Offer, arguments: dict[str, Any]) -> str:
+    """Where to connect, so that the person comes back to this tool with these arguments."""
+    plain, back_to = source.url_of(offer), source.url_of(offer, arguments)
+    if len(back_to) > MAX_RETURN or (arguments and back_to == plain):
+        back_to, text = plain, json.dumps(arguments, ensure_ascii=False)
+        if len(text) <= MAX_KEPT:
+            request.session[KEPT] = {"url": back_to, "arguments": text}
+    return _connect_url(offer.server, back_to)
 
 
 def _parse_raw(text: str) -> tuple[dict[str, Any] | None, str]:
@@ -223,8 +240,6 @@ def _run(actor: Actor, source: Source, offer: Offer, arguments: dict[str, Any]) 
             result = async_to_sync(call_server)(source.through, offer.name, arguments, actor=actor)
     except AsterError as error:
         run.error = error
-        if isinstance(error, ConnectionRequired):
-            run.connect_url = _connect_url(offer.server, source.url_of(offer, arguments))
     else:
         run.blocks, run.structured = result_blocks(result), result.get("structuredContent")
         run.is_error = bool(result.get("isError"))

@@ -104,6 +104,7 @@ def add_member(email: str, role: str, *, name: str = "", actor: Actor) -> AddedM
 
 def set_password_path(user: User, *, actor: Actor) -> str | None:
     """A single-use path to choose a password, for a person who has none and belongs to this organization alone."""
+    actor.require_admin()
     elsewhere = user.memberships.exclude(organization=actor.organization).exists()
     if user.has_usable_password() or elsewhere or user.is_superuser:
         return None

@@ -18,7 +18,8 @@ from tests.conftest import PASSWORD, Person
 AxeCheck = Callable[[], None]
 
 
-@pytest.fixture(scope="session")
+# Not for the session: as long as Playwright runs, this thread has a running event loop, which other tests cannot bear.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = find_chromium()
     if path is None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html import unescape
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 
 from integrations.models import AuthConfig, AuthType, McpServer
 from integrations.services.servers import save_server
@@ -40,14 +40,14 @@ def oauth_config(name: str = "Acme ID", **fields: Any) -> AuthConfig:
     return AuthConfig(name=name, auth_type=AuthType.AUTHORIZATION_CODE, **{**known, **fields})
 
 
-def text_of(response: HttpResponse) -> str:
+def text_of(response: HttpResponseBase) -> str:
     """The words of a page, without its tags."""
-    html = re.sub(r"<(script|svg)\b.*?</\1>", " ", response.content.decode(), flags=re.DOTALL)
+    html = re.sub(r"<(script|svg)\b.*?</\1>", " ", cast(Any, response).content.decode(), flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())
 
 
-def html_of(response: HttpResponse) -> str:
-    return unescape(response.content.decode())
+def html_of(response: HttpResponseBase) -> str:
+    return unescape(cast(Any, response).content.decode())
 
 
 def server_fields(**changes: Any) -> dict[str, Any]:

@@ -76,6 +76,16 @@ def test_a_task_that_read_the_row_before_another_refreshed_it_asks_nobody(
     assert len(provider.token_requests) == 1
 
 
+def test_who_read_the_row_before_another_failed_hears_of_it_and_asks_nobody(
+    connection: Connection, provider: AuthorizationServer
+) -> None:
+    provider.fail_next_token(503, "busy")
+    assert refresh.refresh_if_due(connection.pk) is not None
+    with pytest.raises(UpstreamError, match="503"):
+        refresh.refresh(connection)
+    assert len(provider.token_requests) == 1
+
+
 def test_while_one_asks_the_provider_nothing_in_the_database_is_locked(
     connection: Connection, alice: Person, crew: Crew, gate: Gate
 ) -> None:
