@@ -144,7 +144,7 @@ def _save(request: ActorRequest, draft: Draft) -> HttpResponse:
 def discover(request: ActorRequest) -> HttpResponseBase:
     """Ask the URL how to sign in, and fill the form with the answer."""
     if request.method != "POST":
-        return show_server(request, slug="discover")
+        return _opened_as_link(request, "discover")
     request.actor.require_admin()
     server = _from_hidden_field(request)
     found: Discovered | None = None
@@ -160,6 +160,13 @@ def discover(request: ActorRequest) -> HttpResponseBase:
     response = render(request, "integrations/_discovered.html", {**_context(draft), **context})
     # The choice cards were replaced: hub.js shows and hides the groups that depend on them when something changes.
     return trigger_client_event(response, "change", after="settle")
+
+
+def _opened_as_link(request: ActorRequest, slug: str) -> HttpResponseBase:
+    """The page of a server that happens to be called like this address, otherwise the empty form."""
+    if McpServer.objects.visible_to(request.actor).filter(slug=slug).exists():
+        return show_server(request, slug=slug)
+    return redirect("admin:server-add")
 
 
 def _found_values(found: Discovered | None) -> dict[str, Any]:
@@ -189,7 +196,7 @@ def _provider_of(found: Discovered | None) -> str:
 def try_unsaved(request: ActorRequest) -> HttpResponseBase:
     """Test what is typed, store nothing."""
     if request.method != "POST":
-        return show_server(request, slug="try")
+        return _opened_as_link(request, "try")
     request.actor.require_admin()
     draft = Draft.of(_from_hidden_field(request), request.actor, request.POST)
     result: servers.TestResult | None = None

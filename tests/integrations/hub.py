@@ -40,6 +40,11 @@ def oauth_config(name: str = "Acme ID", **fields: Any) -> AuthConfig:
     return AuthConfig(name=name, auth_type=AuthType.AUTHORIZATION_CODE, **{**known, **fields})
 
 
+def auth_of(server: McpServer) -> AuthConfig:
+    assert server.auth_config
+    return server.auth_config
+
+
 def text_of(response: HttpResponseBase) -> str:
     """The words of a page, without its tags."""
     html = re.sub(r"<(script|svg)\b.*?</\1>", " ", cast(Any, response).content.decode(), flags=re.DOTALL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from django.http import HttpResponse
@@ -15,7 +15,7 @@ from aster.demo.records import Client as OAuthClient
 from aster.demo.world import DemoWorld
 from integrations.models import AuthConfig, AuthType, Connection, McpServer, PendingAuthorization
 from tests.conftest import PASSWORD, Person
-from tests.integrations.hub import MakeServer, html_of, make_server, notes_at_nowhere, text_of
+from tests.integrations.hub import MakeServer, auth_of, html_of, make_server, notes_at_nowhere, text_of
 from tests.walks.conftest import callback_params, consent, notes
 
 __all__ = ["make_server", "notes", "notes_at_nowhere"]
@@ -45,8 +45,7 @@ def begin(browser: Client, **form: str) -> str:
 
 
 def come_back(browser: Client, authorization_url: str, **decision: str) -> HttpResponse:
-    response: HttpResponse = browser.get(CALLBACK, callback_params(consent(authorization_url, **decision)))
-    return response
+    return cast(HttpResponse, browser.get(CALLBACK, callback_params(consent(authorization_url, **decision))))
 
 
 # --- There -----------------------------------------------------------------------------------------------------------
@@ -269,7 +268,7 @@ def test_disconnecting_says_that_the_provider_forgot(bob: Person, notes: McpServ
 
 
 def test_a_provider_that_cannot_revoke_does_not_keep_the_tokens_here(bob: Person, notes_at_nowhere: McpServer) -> None:
-    auth = notes_at_nowhere.auth_config
+    auth = auth_of(notes_at_nowhere)
     Connection.objects.create(
         auth_config=auth, user=bob.user, access_token="t", refresh_token="r", token_url="http://127.0.0.1:9/token",
         revocation_url="http://127.0.0.1:9/revoke", client_id="app",
@@ -282,8 +281,8 @@ def test_a_provider_that_cannot_revoke_does_not_keep_the_tokens_here(bob: Person
 def test_an_admin_ends_a_members_connection_and_a_member_nobody_elses(
     alice: Person, bob: Person, notes_at_nowhere: McpServer
 ) -> None:
-    own = Connection.objects.create(auth_config=notes_at_nowhere.auth_config, user=alice.user)
-    bobs = Connection.objects.create(auth_config=notes_at_nowhere.auth_config, user=bob.user)
+    own = Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=alice.user)
+    bobs = Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=bob.user)
     assert bob.browser().post(f"/hub/connections/{own.pk}/disconnect/").status_code == 404
     page = alice.browser().post(f"/hub/connections/{bobs.pk}/disconnect/", follow=True)
     assert "Disconnected Bob from Acme ID." in text_of(page)
@@ -291,6 +290,6 @@ def test_an_admin_ends_a_members_connection_and_a_member_nobody_elses(
 
 
 def test_a_connection_of_another_organization_does_not_exist(charlie: Person, notes_at_nowhere: McpServer) -> None:
-    row = Connection.objects.create(auth_config=notes_at_nowhere.auth_config, user=charlie.user)
+    row = Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=charlie.user)
     assert charlie.browser().post(f"/hub/connections/{row.pk}/disconnect/").status_code == 404
     assert Connection.objects.filter(pk=row.pk).exists()

@@ -14,14 +14,14 @@ from agents.services.agents import save_agent
 from aster.accounts.models import Membership, Role, User
 from integrations.models import AuthConfig, AuthType, Connection, ConnectionStatus, McpServer
 from tests.conftest import Person
-from tests.integrations.hub import MakeServer, html_of, make_server, notes_at_nowhere, oauth_config, text_of
+from tests.integrations.hub import MakeServer, auth_of, html_of, make_server, notes_at_nowhere, oauth_config, text_of
 
 __all__ = ["make_server", "notes_at_nowhere"]
 
 pytestmark = pytest.mark.django_db
 
 
-def connect(person: Person | None, auth: AuthConfig | None, **fields: Any) -> Connection:
+def connect(person: Person | None, auth: AuthConfig, **fields: Any) -> Connection:
     now = timezone.now()
     known = {
         "access_token": "t0ken-canary", "refresh_token": "r3fresh-canary", "scopes": ["notes:read"],
@@ -36,7 +36,7 @@ def test_a_connection_tells_everything_but_its_tokens(
     alice: Person, bob: Person, notes_at_nowhere: McpServer
 ) -> None:
     save_agent(Agent(name="Secretary"), actor=alice.actor, server_ids=[notes_at_nowhere.pk])
-    connect(bob, notes_at_nowhere.auth_config)
+    connect(bob, auth_of(notes_at_nowhere))
     page = bob.browser().get("/hub/connections/")
     words = text_of(page)
     for said in ("Acme Notes", "Connected", "notes:read", "Secretary", "3 hours ago", "Renews in 1 hour"):
@@ -47,7 +47,7 @@ def test_a_connection_tells_everything_but_its_tokens(
 def test_only_ones_own_connections_are_listed_even_for_admins(
     alice: Person, bob: Person, notes_at_nowhere: McpServer
 ) -> None:
-    connect(bob, notes_at_nowhere.auth_config)
+    connect(bob, auth_of(notes_at_nowhere))
     words = text_of(alice.browser().get("/hub/connections/"))
     assert "notes:read" not in words
     assert "Servers you can connect your account to." in words
@@ -55,9 +55,9 @@ def test_only_ones_own_connections_are_listed_even_for_admins(
 
 def test_a_broken_connection_comes_first_and_asks_to_connect(bob: Person, make_server: MakeServer) -> None:
     fine, broken = make_server("Alpha", auth=oauth_config("A")), make_server("Zulu", auth=oauth_config("Z"))
-    connect(bob, fine.auth_config)
+    connect(bob, auth_of(fine))
     connect(
-        bob, broken.auth_config, status=ConnectionStatus.ERROR, last_error="It says invalid_grant.",
+        bob, auth_of(broken), status=ConnectionStatus.ERROR, last_error="It says invalid_grant.",
         last_error_at=timezone.now(), refresh_at=None,
     )  # fmt: skip
     words = text_of(bob.browser().get("/hub/connections/"))
@@ -68,7 +68,7 @@ def test_a_broken_connection_comes_first_and_asks_to_connect(bob: Person, make_s
 def test_a_grant_that_still_works_while_the_provider_is_in_trouble_says_that_aster_tries_again(
     bob: Person, notes_at_nowhere: McpServer
 ) -> None:
-    connect(bob, notes_at_nowhere.auth_config, last_error="The provider answered 503.", last_error_at=timezone.now())
+    connect(bob, auth_of(notes_at_nowhere), last_error="The provider answered 503.", last_error_at=timezone.now())
     words = text_of(bob.browser().get("/hub/connections/"))
     assert "The provider answered 503. Aster tries again by itself." in words
 
@@ -94,7 +94,7 @@ def test_the_queries_of_my_connections_do_not_grow(
     made = [make_server(f"Server {number}", auth=oauth_config(f"Auth {number}")) for number in range(count)]
     save_agent(Agent(name="Helper"), actor=alice.actor, server_ids=[server.pk for server in made])
     for server in made:
-        connect(alice, server.auth_config)
+        connect(alice, auth_of(server))
     make_server("Free", auth=oauth_config("Free"))
     browser = alice.browser()
     browser.get("/hub/connections/")
@@ -107,7 +107,7 @@ def test_the_queries_of_my_connections_do_not_grow(
 
 
 def test_the_table_shows_who_is_connected_where(alice: Person, bob: Person, notes_at_nowhere: McpServer) -> None:
-    connect(bob, notes_at_nowhere.auth_config)
+    connect(bob, auth_of(notes_at_nowhere))
     page = alice.browser().get("/hub/matrix/")
     words = text_of(page)
     for said in ("Bob", "bob@acme.test", "Acme Notes", "Used 3 hours ago", "renews in 1 hour", "Not connected"):
@@ -118,7 +118,7 @@ def test_the_table_shows_who_is_connected_where(alice: Person, bob: Person, note
 
 
 def test_errors_are_counted_and_told(alice: Person, bob: Person, notes_at_nowhere: McpServer) -> None:
-    connect(bob, notes_at_nowhere.auth_config, status=ConnectionStatus.ERROR, last_error="It says invalid_grant.")
+    connect(bob, auth_of(notes_at_nowhere), status=ConnectionStatus.ERROR, last_error="It says invalid_grant.")
     words = text_of(alice.browser().get("/hub/matrix/"))
     assert "1 connection error" in words
     assert "It says invalid_grant." in words
@@ -129,7 +129,7 @@ def test_the_organizations_own_connections_are_apart(alice: Person, make_server:
         name="Machine", auth_type=AuthType.CLIENT_CREDENTIALS, client_id="m", client_secret="s3cret-canary",
         token_url="http://127.0.0.1:9/token",
     )  # fmt: skip
-    connect(None, make_server("Warehouse", auth=machine).auth_config)
+    connect(None, auth_of(make_server("Warehouse", auth=machine)))
     words = text_of(alice.browser().get("/hub/matrix/"))
     assert "As the organization" in words
     assert "Warehouse" in words
@@ -148,7 +148,7 @@ def test_the_queries_of_the_table_do_not_grow_with_people_or_servers(
     alice: Person, make_server: MakeServer, django_assert_num_queries: DjangoAssertNumQueries, count: int
 ) -> None:
     for number in range(count):
-        auth = make_server(f"Server {number}", auth=oauth_config(f"Auth {number}")).auth_config
+        auth = auth_of(make_server(f"Server {number}", auth=oauth_config(f"Auth {number}")))
         user = User.objects.create_user(f"person{number}@acme.test", None)
         Membership.objects.create(organization=alice.organization, user=user, role=Role.MEMBER)
         Connection.objects.create(auth_config=auth, user=user)

@@ -14,7 +14,7 @@ from aster.accounts.models import AuditEvent
 from integrations.models import AuthConfig, AuthType, Connection, McpServer, Tool
 from integrations.services.catalogue import store_tools
 from tests.conftest import Person
-from tests.integrations.hub import MakeServer, html_of, make_server, notes_at_nowhere, oauth_config, text_of
+from tests.integrations.hub import MakeServer, auth_of, html_of, make_server, notes_at_nowhere, oauth_config, text_of
 from tests.walks.conftest import weather
 
 __all__ = ["make_server", "notes_at_nowhere", "weather"]
@@ -52,7 +52,7 @@ def test_the_number_of_queries_does_not_grow_with_the_servers(
 ) -> None:
     made = [make_server(f"Server {number}") for number in range(count - 1)]
     made.append(make_server("Signed in", auth=oauth_config()))
-    Connection.objects.create(auth_config=made[-1].auth_config, user=alice.user, access_token="t")
+    Connection.objects.create(auth_config=auth_of(made[-1]), user=alice.user, access_token="t")
     save_agent(Agent(name="Helper"), actor=alice.actor, server_ids=[server.pk for server in made])
     browser = alice.browser()
     browser.get("/hub/integrations/")
@@ -67,7 +67,7 @@ def test_each_card_says_its_state_to_the_person_who_looks(
 ) -> None:
     make_server("Docs")
     Connection.objects.create(
-        auth_config=notes_at_nowhere.auth_config, user=alice.user, status="connection_error",
+        auth_config=auth_of(notes_at_nowhere), user=alice.user, status="connection_error",
         last_error="The provider says invalid_grant.",
     )  # fmt: skip
     mine = text_of(alice.browser().get("/hub/integrations/"))
@@ -128,7 +128,7 @@ def test_a_tool_that_is_gone_is_not_listed(alice: Person, make_server: MakeServe
 def test_members_see_their_own_connection_and_admins_everybodys(
     alice: Person, bob: Person, notes_at_nowhere: McpServer
 ) -> None:
-    auth = notes_at_nowhere.auth_config
+    auth = auth_of(notes_at_nowhere)
     for person in (alice, bob):
         Connection.objects.create(auth_config=auth, user=person.user, scopes=[f"scope:{person.user.name.lower()}"])
     path = f"/hub/servers/{notes_at_nowhere.slug}/"

@@ -13,7 +13,7 @@ from aster.demo.world import DemoWorld
 from integrations.models import AuthConfig, AuthType, ClientRegistration, Connection, McpServer
 from integrations.services.catalogue import store_tools
 from tests.conftest import Person
-from tests.integrations.hub import MakeServer, html_of, make_server, notes_at_nowhere, oauth_config, text_of
+from tests.integrations.hub import MakeServer, auth_of, html_of, make_server, notes_at_nowhere, oauth_config, text_of
 
 __all__ = ["make_server", "notes_at_nowhere"]
 
@@ -41,7 +41,7 @@ def test_the_lists_show_ones_organization_only(
     alice: Person, charlie: Person, keyed: McpServer, notes_at_nowhere: McpServer
 ) -> None:
     store_tools(keyed, [{"name": "read_page"}], seen_by=None, now=timezone.now())
-    connection = Connection.objects.create(auth_config=notes_at_nowhere.auth_config, user=alice.user)
+    connection = Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=alice.user)
     for path, word in ((SERVERS, "Docs"), (AUTHS, "Docs key"), (TOOLS, "read_page"), (CONNECTIONS, "Acme ID")):
         assert word in text_of(alice.browser().get(path))
         assert word not in text_of(charlie.browser().get(path))
@@ -52,7 +52,7 @@ def test_the_lists_show_ones_organization_only(
 def test_members_see_no_auth_configs_or_registrations_and_only_their_own_connections(
     alice: Person, bob: Person, keyed: McpServer, notes_at_nowhere: McpServer
 ) -> None:
-    Connection.objects.create(auth_config=notes_at_nowhere.auth_config, user=alice.user)
+    Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=alice.user)
     browser = bob.browser()
     for path in (AUTHS, REGISTRATIONS, f"{AUTHS}{keyed.auth_config_id}/change/"):
         assert browser.get(path).status_code == 403
@@ -101,7 +101,7 @@ def test_connections_are_ended_in_bulk_by_whom_they_belong_to(
     alice: Person, bob: Person, notes_at_nowhere: McpServer
 ) -> None:
     rows = [
-        Connection.objects.create(auth_config=notes_at_nowhere.auth_config, user=each.user) for each in (alice, bob)
+        Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=each.user) for each in (alice, bob)
     ]
     run(bob.browser(), CONNECTIONS, "disconnect_chosen", *rows)
     assert list(Connection.objects.all()) == [rows[0]]
@@ -159,8 +159,7 @@ def test_a_refusal_stands_beside_its_field_and_nothing_is_stored(
 
 
 def test_an_auth_config_in_use_cannot_be_deleted(alice: Person, bob: Person, notes_at_nowhere: McpServer) -> None:
-    auth = notes_at_nowhere.auth_config
-    assert auth
+    auth = auth_of(notes_at_nowhere)
     Connection.objects.create(auth_config=auth, user=bob.user)
     browser = alice.browser()
     used = browser.post(f"{AUTHS}{auth.pk}/delete/", {"post": "yes"}, follow=True)
@@ -207,7 +206,7 @@ def test_what_aster_writes_itself_cannot_be_added_by_hand(alice: Person, path: s
 
 
 def test_tools_are_found_by_what_they_say(alice: Person, keyed: McpServer) -> None:
-    tools = [{"name": "read_page", "description": "Reads pages"}, {"name": "weather", "annotations": {}}]
+    tools: list[dict[str, Any]] = [{"name": "read_page", "description": "Reads pages"}, {"name": "weather"}]
     store_tools(keyed, tools, seen_by=None, now=timezone.now())
     words = text_of(alice.browser().get(TOOLS, {"q": "pages"}))
     assert "read_page" in words

@@ -329,3 +329,8 @@ def test_another_provider_forgets_what_the_first_ones_metadata_said(admin: Clien
     )  # fmt: skip
     assert admin.post("/hub/servers/docs/edit/", fields).status_code == 302
     assert not AuthConfig.objects.get().iss_required
+
+
+def test_the_addresses_of_the_forms_buttons_lead_to_the_form_when_opened_as_links(admin: Client) -> None:
+    for path in (DISCOVER, TRY):
+        assert admin.get(path)["Location"] == ADD

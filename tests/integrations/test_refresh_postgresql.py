@@ -18,7 +18,7 @@ from aster.accounts import services as accounts
 from aster.accounts.models import AuditEvent, Membership, Role
 from aster.demo.authorization_server import AuthorizationServer
 from aster.demo.world import DemoWorld
-from aster.errors import Conflict, InvalidInput
+from aster.errors import AsterError, Conflict
 from integrations.models import AuthConfig, AuthType, Connection, McpServer
 from integrations.services.refresh import fresh_access_token
 from integrations.services.servers import save_server
@@ -55,8 +55,10 @@ def test_refreshing_and_connecting_work_on_postgresql(postgresql: MakeDatabase) 
 def own_pool() -> Iterator[None]:
     """Dropped connections stay in the pool until somebody takes one: not from other tests, and not for them."""
     wrapper: Any = database
+    wrapper.close()
     wrapper.close_pool()
     yield
+    wrapper.close()
     wrapper.close_pool()
 
 
@@ -143,7 +145,7 @@ def test_people_keys_servers_and_their_history_work(world: DemoWorld) -> None:
     server.description = "Forecasts"
     save_server(server, actor=admin)
     twin = McpServer(name="Other", slug="weather", url=world.weather_url)
-    with pytest.raises(InvalidInput) as caught:
+    with pytest.raises(AsterError) as caught:
         save_server(twin, actor=admin)
     assert "slug" in caught.value.fields
 
