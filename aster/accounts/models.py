@@ -14,9 +14,11 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.text import slugify
 
+# Words that stand in a slug's place in some address: /hub/servers/add/, /api/v1/config/mcp-server/test, /mcp/acme/admin.
+RESERVED_SLUGS = ("add", "admin", "discover", "test", "try")
 slug_validator = RegexValidator(
-    r"^(?![0-9]+$)[a-z0-9]+(?:-[a-z0-9]+)*$",
-    "Use lowercase letters, digits and single hyphens, with at least one letter.",
+    rf"^(?!(?:[0-9]+|{'|'.join(RESERVED_SLUGS)})$)[a-z0-9]+(?:-[a-z0-9]+)*$",
+    f"Use lowercase letters, digits and single hyphens, at least one letter, and none of: {', '.join(RESERVED_SLUGS)}.",
 )
 
 
@@ -29,7 +31,7 @@ def unique_slug(name: str, taken: models.QuerySet[Any], max_length: int = 50) ->
     base = slugify(name)[: max_length - 4].strip("-") or "item"
     if base.isdigit():
         base = f"n-{base}"
-    existing = set(taken.filter(slug__startswith=base).values_list("slug", flat=True))
+    existing = {*taken.filter(slug__startswith=base).values_list("slug", flat=True), *RESERVED_SLUGS}
     if base not in existing:
         return base
     return next(f"{base}-{number}" for number in range(2, len(existing) + 3) if f"{base}-{number}" not in existing)

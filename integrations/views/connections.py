@@ -46,15 +46,20 @@ class ConnectionRow:
 def my_connections(request: ActorRequest) -> HttpResponse:
     browser_of(request)
     rows = connection_rows(Connection.objects.visible_to(request.actor).filter(user=request.actor.person))
-    taken = {row.connection.auth_config_id for row in rows}
+    mine = {row.connection.auth_config_id: row.connection for row in rows}
     open_to_all = McpServer.objects.usable_by(request.actor).select_related("auth_config")
     wanting = open_to_all.filter(auth_config__auth_type=AuthType.AUTHORIZATION_CODE)
     context = {
         "title": "My connections",
         "rows": sorted(rows, key=lambda row: (not row.broken, row.name.lower())),
-        "missing": list(wanting.exclude(auth_config_id__in=taken)),
+        "missing": [server for server in wanting if not _opens(mine.get(server.auth_config_id or 0), server)],
     }
     return render(request, "integrations/connections.html", context)
+
+
+def _opens(connection: Connection | None, server: McpServer) -> bool:
+    """A second server with the same sign-in is open only to those who consented when it was there."""
+    return connection is not None and connection.reaches(server)
 
 
 def connection_rows(connections: QuerySet[Connection]) -> list[ConnectionRow]:

@@ -67,6 +67,7 @@ def test_slugs_are_unique_and_never_numbers_alone(db: None) -> None:
         Organization.objects.create(name="Acme", slug=slug)
         assert slug == expected
     assert unique_slug("12", Organization.objects.all()) == "n-12"
+    assert unique_slug("Add", Organization.objects.all()) == "add-2"
     assert unique_slug("🙂", Organization.objects.all()) == "item"
 
 

@@ -83,6 +83,16 @@ def test_servers_one_could_connect_are_offered_unless_switched_off(bob: Person, 
     assert "Open" not in words
 
 
+def test_a_second_server_with_the_same_sign_in_is_offered_until_one_consents_to_it_too(
+    bob: Person, make_server: MakeServer
+) -> None:
+    first = make_server("First", auth=oauth_config())
+    make_server("Second", auth_config=auth_of(first), url="http://127.0.0.1:10/mcp")
+    connect(bob, auth_of(first), origins=[first.origin])
+    words = text_of(bob.browser().get("/hub/connections/"))
+    assert "Servers you can connect your account to. S Second" in words
+
+
 def test_without_any_server_there_is_nothing_to_connect(bob: Person) -> None:
     assert "Nothing to connect" in text_of(bob.browser().get("/hub/connections/"))
 
