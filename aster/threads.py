@@ -1,7 +1,8 @@
-"""The crossing from async code to the database: a few threads of our own, each keeping its connection.
+"""The crossings from async code to sync code that uses the database: threads of our own, each keeping its connection.
 
 Plain `sync_to_async` puts every caller into one thread; a thread per request opens a database connection per request.
-This pool does neither (docs/decisions/0001).
+These pools do neither (docs/decisions/0001). There are two, so that work that waits for a provider cannot hold up work
+that only asks the database.
 """
 
 from __future__ import annotations
@@ -17,10 +18,30 @@ from django.db import close_old_connections, connections
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="aster-db")
-
-
 KEEP_SECONDS = 60.0
+_quick = ThreadPoolExecutor(max_workers=8, thread_name_prefix="aster-db")
+_patient = ThreadPoolExecutor(max_workers=32, thread_name_prefix="aster-wait")
+
+
+async def in_db_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function that asks the database and nobody else."""
+    return await _run(_quick, lambda: function(*args, **kwargs))
+
+
+async def in_waiting_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function that may also wait for a provider or server, such as one that refreshes a token."""
+    return await _run(_patient, lambda: function(*args, **kwargs))
+
+
+async def _run(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    def call() -> T:
+        close_old_connections()
+        try:
+            return function()
+        finally:
+            _keep_connections()
+
+    return await sync_to_async(call, thread_sensitive=False, executor=pool)()
 
 
 def _keep_connections() -> None:
@@ -28,16 +49,3 @@ def _keep_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if connection.close_at is not None:
             connection.close_at = time.monotonic() + KEEP_SECONDS
-
-
-async def in_db_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a function that uses the ORM from async code."""
-
-    def call() -> T:
-        close_old_connections()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            _keep_connections()
-
-    return await sync_to_async(call, thread_sensitive=False, executor=_pool)()

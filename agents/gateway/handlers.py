@@ -18,7 +18,7 @@ from agents.services.links import connect_link
 from aster import __version__
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired
-from aster.threads import in_db_thread
+from aster.threads import in_db_thread, in_waiting_thread
 
 MODERN = "2026-07-28"
 Context = ServerRequestContext[Any]
@@ -32,7 +32,7 @@ def _caller(ctx: Context) -> tuple[Actor, Agent]:
 async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
     """The agent's tools for this caller, in stable order, from the catalogue: no server is asked, none can block it."""
     actor, agent = _caller(ctx)
-    tools = await in_db_thread(_tools_for, agent, actor)
+    tools = await in_waiting_thread(_tools_for, agent, actor)
     modern = ctx.protocol_version == MODERN
     listed = [types.Tool.model_validate(_for_client(tool, modern=modern)) for tool in tools]
     # What an agent offers depends on the organization's settings, so nobody may cache it for others (Caching, private).

@@ -22,7 +22,7 @@ from agents.services.agents import assigned_servers
 from agents.services.calls import AgentTool, ReadyCall
 from aster.accounts.access import Actor
 from aster.errors import AsterError, NotFound, UpstreamError
-from aster.threads import in_db_thread
+from aster.threads import in_db_thread, in_waiting_thread
 from integrations.mcp_client import AuthChallenge, Session, open_target
 from integrations.models import McpServer
 from integrations.services.refresh import mark_rejected, needs_reconnect
@@ -35,7 +35,7 @@ async def call_once(
 ) -> dict[str, Any]:
     """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched."""
     async with _recorded(actor, name, agent) as record:
-        ready = await in_db_thread(calls.authorize_call, agent, name, actor=actor)
+        ready = await in_waiting_thread(calls.authorize_call, agent, name, actor=actor)
         record.ready = ready
         record.result = await _open_and_call(ready, arguments, progress)
     return record.result
@@ -44,7 +44,7 @@ async def call_once(
 async def call_server(server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor) -> dict[str, Any]:
     """The same for a call straight to a server."""
     async with _recorded(actor, tool_name, None, server) as record:
-        ready = await in_db_thread(calls.prepare_call, server, tool_name, actor=actor)
+        ready = await in_waiting_thread(calls.prepare_call, server, tool_name, actor=actor)
         record.ready = ready
         record.result = await _open_and_call(ready, arguments, None)
     return record.result
@@ -142,7 +142,7 @@ class AgentSession:
     @asynccontextmanager
     async def open(cls, agent: Agent, *, actor: Actor) -> AsyncIterator[AgentSession]:
         session = cls(agent, actor)
-        await in_db_thread(session._resolve)
+        await in_waiting_thread(session._resolve)
         async with anyio.create_task_group() as group:
             try:
                 await session._connect(group)

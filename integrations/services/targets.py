@@ -11,7 +11,7 @@ from django.conf import settings
 
 from aster.accounts.models import User
 from aster.errors import InvalidInput
-from aster.threads import in_db_thread
+from aster.threads import in_waiting_thread
 from integrations.mcp_client import Target
 from integrations.models import AuthConfig, AuthType, Connection, McpServer
 
@@ -74,7 +74,7 @@ def build_target(server: McpServer, *, token_of: TokenOf | None = None) -> Targe
     """A Target for `server`. `token_of(rejected)` is sync code that gives an access token (see fresh_access_token)."""
 
     async def token(rejected: str | None) -> str | None:
-        return await in_db_thread(token_of, rejected) if token_of else None
+        return await in_waiting_thread(token_of, rejected) if token_of else None
 
     return Target(
         transport=server.transport,  # type: ignore[arg-type]
