@@ -76,7 +76,7 @@ UPDATE_AGENT: Operation = operation(
     words="`mcp_server_config_ids` replaces the whole list. `disabled_tools` replaces the switches of the servers it "
     "names. Fields left out keep their value.",
     request=AgentIn, response=shapes.AgentOut, example=AGENT,
-    bodies={"Attach a server": {"mcp_server_config_ids": [12]}, "Tools off": {"disabled_tools": {"12": ["delete_note"]}}},
+    bodies={"Attach": {"mcp_server_config_ids": [12]}, "Tools off": {"disabled_tools": {"12": ["delete_note"]}}},
 )  # fmt: skip
 PUT_AGENT: Operation = operation(
     "put_agent", "Create or update an agent by slug", tag=AGENTS, errors=(400, 404, 409), parameters=_AGENT,

@@ -67,8 +67,8 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
         headers = {}
         if header := getattr(error, "auth_header", None):
             headers["WWW-Authenticate"] = header
-        if isinstance(error, exceptions.Throttled) and error.wait:
-            headers["Retry-After"] = str(int(error.wait))
+        if wait := getattr(error, "wait", None):  # a throttle says how long
+            headers["Retry-After"] = str(int(wait))
         code = error.get_codes() if isinstance(error.detail, str) else "error"
         return Response(error_body(str(code), str(error.detail)), status=error.status_code, headers=headers)
     return _explain_bug(error, context)

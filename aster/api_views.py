@@ -40,7 +40,7 @@ class ActorView(APIView):
         if any(not is_storable(key) or len(key) > MAX_KEY for key in map(str, kwargs.values())):
             raise NotFound("There is nothing at this address.")
         for name, value in request.query_params.items():
-            if not is_storable(name + value):
+            if not is_storable(f"{name}{value}"):
                 raise exceptions.ValidationError({name: ["Null characters are not allowed."]})
 
     def scope_for(self, method: str | None) -> str:

@@ -28,7 +28,7 @@ TAGS = [
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
     target_class = "aster.accounts.authentication.ApiKeyAuthentication"
-    name = ("bearerKey", "headerKey")
+    name: Any = ("bearerKey", "headerKey")
 
     def get_security_definition(self, auto_schema: Any) -> list[dict[str, str]]:
         return [
@@ -51,7 +51,7 @@ class SessionCookieScheme(OpenApiAuthenticationExtension):  # type: ignore[no-un
 
 
 # Parts of the document that other settings decide. What does not depend on them is in SPECTACULAR_SETTINGS.
-spectacular_settings.apply_patches(
+spectacular_settings.apply_patches(  # type: ignore[no-untyped-call]
     {
         "SERVERS": [{"url": settings.ASTER_PUBLIC_URL, "description": "This installation"}],
         "TAGS": TAGS,

@@ -153,6 +153,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": str(ASTER_DATA_DIR / "test.sqlite3")}
 elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # Each request runs in a thread of its own, so connections must be pooled, not kept per thread.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 20, "timeout": 10}
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -163,7 +164,13 @@ AUTH_PASSWORD_VALIDATORS = [
 
 # --- Queue: the database is the truth, a message only makes due work happen sooner ----------------------------------
 CELERY_BROKER_URL: str = env.str("REDIS_URL", "memory://localhost/")
-CELERY_BROKER_TRANSPORT_OPTIONS = {"polling_interval": 0.02} if CELERY_BROKER_URL.startswith("memory:") else {}
+CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = (
+    {"polling_interval": 0.02}
+    if CELERY_BROKER_URL.startswith("memory:")
+    # A queue that is down must not hold up the request that wanted to use it.
+    else {"max_retries": 1, "interval_start": 0, "interval_step": 0, "socket_connect_timeout": 2}
+)
+CELERY_BROKER_CONNECTION_TIMEOUT = 2.0
 CELERY_TASK_IGNORE_RESULT = True
 if CELERY_BROKER_URL.startswith("redis"):
     # Several processes brake failed sign-ins together.
@@ -173,10 +180,17 @@ ASTER_EMBEDDED_WORKER = _flag("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL.startsw
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+
+
+def _every(seconds: float, task: str) -> dict[str, Any]:
+    # A tick nobody took before the next one is worth nothing: without `expires` they pile up while no worker runs.
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+
+
 CELERY_BEAT_SCHEDULE = {
-    "refresh-due-connections": {"task": "integrations.tasks.refresh_due_connections", "schedule": 10.0},
-    "sync-due-servers": {"task": "integrations.tasks.sync_due_servers", "schedule": 60.0},
-    "delete-expired": {"task": "integrations.tasks.delete_expired", "schedule": 600.0},
+    "refresh-due-connections": _every(10.0, "integrations.tasks.refresh_due_connections"),
+    "sync-due-servers": _every(60.0, "integrations.tasks.sync_due_servers"),
+    "delete-expired": _every(600.0, "integrations.tasks.delete_expired"),
 }
 
 # --- Words, time, logs ----------------------------------------------------------------------------------------------

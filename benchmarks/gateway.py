@@ -1,6 +1,6 @@
 """A tool call through the gateway, against the same call made directly with the same client.
 
-Both clients keep their connection and know the server's era. Upstream answers at once, so the ratio is all Aster's: key,
+Both clients keep their connection and know the era. Upstream answers at once, so the ratio is all Aster's: key,
 assignment and switch checks, upstream call and the stored record. Run: `make benchmark`.
 """
 

@@ -1,6 +1,6 @@
 """An agent's turn over 1, 5 and 10 servers, against the slowest of those servers alone.
 
-A turn resolves, connects, calls one tool on every server at once, and closes. Every server takes 50 ms to answer a call;
+A turn resolves, connects, calls one tool on every server at once, and closes. Every server answers a call after 50 ms;
 the slowest takes 100 ms. The baseline is one direct SDK client that connects to the slowest server, lists, calls and
 closes. Run: `make benchmark`.
 """

@@ -111,7 +111,7 @@ def with_links(missing: ConnectionRequired, server: McpServer, view: ActorView) 
     return missing
 
 
-# --- MCP servers -------------------------------------------------------------------------------------------------------
+# --- MCP servers ------------------------------------------------------------------------------------------------------
 
 
 class ServerView(ActorView):
@@ -318,7 +318,7 @@ class ServerToolsRefresh(ServerView):
         return Response({**result.as_json(), "results": [show_tool(tool) for tool in tools_of(server)]})
 
 
-# --- Connections -------------------------------------------------------------------------------------------------------
+# --- Connections ------------------------------------------------------------------------------------------------------
 
 
 class ConnectionList(ActorView):

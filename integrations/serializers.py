@@ -8,6 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from aster.accounts.audit import REDACTED
+from aster.accounts.models import slug_validator
 from aster.api_bodies import IdField, StrictSerializer
 from aster.errors import InvalidInput
 from integrations.models import (
@@ -21,7 +22,6 @@ from integrations.models import (
     Tool,
     Transport,
     callback_url,
-    slug_validator,
 )
 
 AUTH_SECRETS = ("token", "password", "client_secret")

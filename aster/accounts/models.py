@@ -14,7 +14,7 @@ from django.db.models.functions import Lower
 from django.utils import timezone
 from django.utils.text import slugify
 
-# Words that stand in a slug's place in some address: /hub/servers/add/, /api/v1/config/mcp-server/test, /mcp/acme/admin.
+# Words that stand in a slug's place in an address: /hub/servers/add/, /api/v1/config/mcp-server/test, /mcp/acme/admin.
 RESERVED_SLUGS = ("add", "admin", "discover", "test", "try")
 slug_validator = RegexValidator(
     rf"^(?!(?:[0-9]+|{'|'.join(RESERVED_SLUGS)})$)[a-z0-9]+(?:-[a-z0-9]+)*$",

@@ -42,7 +42,7 @@ class TokenSet:
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(default=None, repr=False)
-    token_type: str = "Bearer"  # noqa: S105 - a kind, not a token
+    token_type: str = "Bearer"
     expires_at: datetime | None = None
     scope: str | None = None
 

@@ -52,7 +52,10 @@ class TestKeys:
         key = bob.key()
         client, row = with_headers(HTTP_X_API_KEY=key), ApiKey.objects.get()
         assert client.get(SERVERS).status_code == 200
-        for change in ({"expires_at": timezone.now() - timedelta(1)}, {"expires_at": None, "revoked_at": timezone.now()}):
+        for change in (
+            {"expires_at": timezone.now() - timedelta(1)},
+            {"expires_at": None, "revoked_at": timezone.now()},
+        ):
             ApiKey.objects.filter(pk=row.pk).update(**change)
             assert client.get(SERVERS).status_code == 401
         ApiKey.objects.filter(pk=row.pk).update(revoked_at=None)

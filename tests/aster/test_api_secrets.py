@@ -9,7 +9,7 @@ import pytest
 
 from aster.demo.world import DemoWorld
 from integrations.models import Connection
-from tests.aster.api_contract import ContractClient, api
+from tests.aster.api_contract import ContractClient
 from tests.conftest import Person
 from tests.fakes.mcp_servers import broken_app, guarded, modern_and_legacy_app, serve, unused_url
 from tests.walks.conftest import callback_params, consent
@@ -76,7 +76,11 @@ def test_what_is_planted_is_never_seen_again(
     caplog.set_level(logging.DEBUG)
     logging.getLogger("django.db.backends").setLevel(logging.INFO)  # SQL with its parameters is for developers
     client = Listener(alice)
-    apps = {"works": modern_and_legacy_app(), "refuses": guarded(modern_and_legacy_app(), "x"), "fails": broken_app("html")}
+    apps = {
+        "works": modern_and_legacy_app(),
+        "refuses": guarded(modern_and_legacy_app(), "x"),
+        "fails": broken_app("html"),
+    }
     if kind == "is down":
         use_everything(client, unused_url(), auth)
     else:

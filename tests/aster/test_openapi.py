@@ -44,7 +44,10 @@ def test_it_tells_where_the_api_is_and_how_to_sign_in(settings: Any) -> None:
     schemes = made["components"]["securitySchemes"]
     assert schemes["bearerKey"]["scheme"] == "bearer"
     assert (schemes["headerKey"]["in"], schemes["headerKey"]["name"]) == ("header", "X-API-Key")
-    assert (schemes["sessionCookie"]["in"], schemes["sessionCookie"]["name"]) == ("cookie", settings.SESSION_COOKIE_NAME)
+    assert (schemes["sessionCookie"]["in"], schemes["sessionCookie"]["name"]) == (
+        "cookie",
+        settings.SESSION_COOKIE_NAME,
+    )
 
 
 def test_every_address_is_in_it_and_every_operation_has_a_name_of_its_own() -> None:

@@ -224,9 +224,7 @@ class TestCallbacks:
         assert refused.status_code in (400, 502)
         assert "code" in refused.json() and not Connection.objects.exists()
 
-    def test_a_code_or_issuer_that_is_not_the_providers_is_refused(
-        self, alice: Person, notes: dict[str, Any]
-    ) -> None:
+    def test_a_code_or_issuer_that_is_not_the_providers_is_refused(self, alice: Person, notes: dict[str, Any]) -> None:
         client = api(alice)
         for change in ({"code": "made-up"}, {"iss": "http://evil.test"}):
             params = callback_params(consent(start(client, notes)))

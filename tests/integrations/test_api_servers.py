@@ -160,7 +160,12 @@ class TestCreating:
 
     def test_addresses_that_aster_must_not_reach_are_refused(self, alice: Person, settings: Settings) -> None:
         settings.DEBUG = False
-        for url in ("https://127.0.0.1/mcp", "https://169.254.169.254/latest", "http://[::1]/mcp", "https://10.0.0.1/mcp"):
+        for url in (
+            "https://127.0.0.1/mcp",
+            "https://169.254.169.254/latest",
+            "http://[::1]/mcp",
+            "https://10.0.0.1/mcp",
+        ):
             response = api(alice).post(SERVERS, {"name": "x", "url": url, "test_connection": False})
             assert response.status_code in (400, 422), url
             assert list(response.json()["fields"]) == ["url"]

@@ -32,9 +32,7 @@ def connect(person: Person | None, auth: AuthConfig, **fields: Any) -> Connectio
     return Connection.objects.create(auth_config=auth, user=user, **{**known, **fields})
 
 
-def test_a_connection_tells_everything_but_its_tokens(
-    alice: Person, bob: Person, notes_at_nowhere: McpServer
-) -> None:
+def test_a_connection_tells_everything_but_its_tokens(alice: Person, bob: Person, notes_at_nowhere: McpServer) -> None:
     save_agent(Agent(name="Secretary"), actor=alice.actor, server_ids=[notes_at_nowhere.pk])
     connect(bob, auth_of(notes_at_nowhere))
     page = bob.browser().get("/hub/connections/")

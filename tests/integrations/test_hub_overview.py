@@ -148,9 +148,7 @@ def test_the_page_names_the_agents_that_use_the_server(alice: Person, make_serve
 
 
 @pytest.mark.parametrize("page", ["", "edit/", "connect/", "delete/", "test/"])
-def test_the_server_of_another_organization_does_not_exist(
-    charlie: Person, make_server: MakeServer, page: str
-) -> None:
+def test_the_server_of_another_organization_does_not_exist(charlie: Person, make_server: MakeServer, page: str) -> None:
     make_server("Docs")
     assert charlie.browser().get(f"/hub/servers/docs/{page}").status_code == 404
 

@@ -100,9 +100,7 @@ def test_members_are_offered_no_bulk_action_on_servers(bob: Person, keyed: McpSe
 def test_connections_are_ended_in_bulk_by_whom_they_belong_to(
     alice: Person, bob: Person, notes_at_nowhere: McpServer
 ) -> None:
-    rows = [
-        Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=each.user) for each in (alice, bob)
-    ]
+    rows = [Connection.objects.create(auth_config=auth_of(notes_at_nowhere), user=each.user) for each in (alice, bob)]
     run(bob.browser(), CONNECTIONS, "disconnect_chosen", *rows)
     assert list(Connection.objects.all()) == [rows[0]]
     assert "1 connection disconnected." in run(alice.browser(), CONNECTIONS, "disconnect_chosen", *rows)
