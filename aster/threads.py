@@ -45,7 +45,12 @@ async def _run(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
 
 
 def _keep_connections() -> None:
-    """Let this thread's connections live on, although those of requests end with their thread (CONN_MAX_AGE is 0)."""
+    """Let this thread's connections live on, although those of requests end with their thread (CONN_MAX_AGE is 0).
+
+    Where connections are pooled they go back: there are fewer of them than threads.
+    """
     for connection in connections.all(initialized_only=True):
-        if connection.close_at is not None:
+        if "pool" in connection.settings_dict.get("OPTIONS", {}):
+            connection.close()
+        elif connection.close_at is not None:
             connection.close_at = time.monotonic() + KEEP_SECONDS

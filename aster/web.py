@@ -38,6 +38,9 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "%00" in request.META.get("QUERY_STRING", "") or "\0" in request.path:
+            # No text of ours holds one, and PostgreSQL refuses to look for it.
+            return HttpResponse("Null characters are not allowed in addresses.", status=400, content_type="text/plain")
         identifier = uuid.uuid4().hex[:16]
         token = request_id.set(identifier)
         cast(Any, request).request_id = identifier

@@ -301,7 +301,7 @@ class Connection(AuditedModel):
 
         Otherwise pointing a server, or a second one with the same auth config, elsewhere would send tokens there.
         """
-        return not self.origins or not server.url or server.origin in self.origins
+        return not server.url or server.origin in self.origins
 
     @property
     def can_refresh(self) -> bool:
@@ -361,8 +361,7 @@ class Tool(models.Model):
 
     @property
     def title(self) -> str:
-        annotations = self.definition.get("annotations") or {}
-        return str(self.definition.get("title") or annotations.get("title") or self.name)
+        return str(self.definition.get("title") or self.annotations.get("title") or self.name)
 
     @property
     def description(self) -> str:

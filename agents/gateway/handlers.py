@@ -32,20 +32,37 @@ def _caller(ctx: Context) -> tuple[Actor, Agent]:
 async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
     """The agent's tools for this caller, in stable order, from the catalogue: no server is asked, none can block it."""
     actor, agent = _caller(ctx)
-    tools = await in_waiting_thread(_tools_for, agent, actor)
+    offered = await in_db_thread(_tools_of, agent)
+    if any(tool.tool is None for tool in offered):
+        # Nobody has listed that server yet; if the caller has just connected, this is the moment.
+        await in_waiting_thread(calls.learn_tools, agent, actor=actor)
+        offered = await in_db_thread(_tools_of, agent)
     modern = ctx.protocol_version == MODERN
-    listed = [types.Tool.model_validate(_for_client(tool, modern=modern)) for tool in tools]
+    listed = [tool for each in offered if (tool := _for_client(each.definition, modern=modern))]
     # What an agent offers depends on the organization's settings, so nobody may cache it for others (Caching, private).
     return types.ListToolsResult(tools=listed, ttl_ms=0, cache_scope="private")
 
 
-def _tools_for(agent: Agent, actor: Actor) -> list[dict[str, Any]]:
-    calls.learn_tools(agent, actor=actor)
-    return [offered.definition for offered in calls.agent_tools(agent)] if agent.is_enabled else []
+def _tools_of(agent: Agent) -> list[calls.AgentTool]:
+    return calls.agent_tools(agent) if agent.is_enabled else []
 
 
-def _for_client(definition: dict[str, Any], *, modern: bool) -> dict[str, Any]:
-    """A definition the client's era can read: one it cannot would make it drop the whole list."""
+def _for_client(definition: dict[str, Any], *, modern: bool) -> types.Tool | None:
+    """A definition the client's era can read: one it cannot would make it drop the whole list.
+
+    A tool with nonsense in an optional field is passed on without its optional fields.
+    """
+    cleaned = _cleaned(definition, modern=modern)
+    bare = {name: cleaned[name] for name in ("name", "inputSchema")}
+    for candidate in (cleaned, bare):
+        try:
+            return types.Tool.model_validate(candidate)
+        except ValidationError:
+            continue
+    return None
+
+
+def _cleaned(definition: dict[str, Any], *, modern: bool) -> dict[str, Any]:
     definition = {name: value for name, value in definition.items() if value is not None}
     schema = definition.get("outputSchema")
     if not modern and isinstance(schema, dict) and schema.get("type") != "object":

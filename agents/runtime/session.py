@@ -35,16 +35,25 @@ async def call_once(
 ) -> dict[str, Any]:
     """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched."""
     async with _recorded(actor, name, agent) as record:
-        ready = await in_waiting_thread(calls.authorize_call, agent, name, actor=actor)
+        ready = await _authorize(agent, name, actor)
         record.ready = ready
         record.result = await _open_and_call(ready, arguments, progress)
     return record.result
 
 
+async def _authorize(agent: Agent, name: str, actor: Actor) -> ReadyCall:
+    """Checks ask the database alone. Only an unknown tool is worth asking servers nobody has listed yet."""
+    try:
+        return await in_db_thread(calls.authorize_call, agent, name, actor=actor)
+    except NotFound:
+        await in_waiting_thread(calls.learn_tools, agent, actor=actor)
+        return await in_db_thread(calls.authorize_call, agent, name, actor=actor)
+
+
 async def call_server(server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor) -> dict[str, Any]:
     """The same for a call straight to a server."""
     async with _recorded(actor, tool_name, None, server) as record:
-        ready = await in_waiting_thread(calls.prepare_call, server, tool_name, actor=actor)
+        ready = await in_db_thread(calls.prepare_call, server, tool_name, actor=actor)
         record.ready = ready
         record.result = await _open_and_call(ready, arguments, None)
     return record.result
@@ -142,7 +151,7 @@ class AgentSession:
     @asynccontextmanager
     async def open(cls, agent: Agent, *, actor: Actor) -> AsyncIterator[AgentSession]:
         session = cls(agent, actor)
-        await in_waiting_thread(session._resolve)
+        await in_db_thread(session._resolve)
         async with anyio.create_task_group() as group:
             try:
                 await session._connect(group)

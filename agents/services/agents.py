@@ -14,7 +14,7 @@ from jsonschema.exceptions import SchemaError
 from agents.models import Agent, AgentServer, LlmConfig, ToolGrant
 from aster.accounts import audit
 from aster.accounts.access import Actor
-from aster.accounts.models import unique_slug
+from aster.accounts.models import is_row_id, unique_slug
 from aster.errors import Conflict, InvalidInput, NotFound
 from integrations.models import McpServer, Tool
 from integrations.services.validation import check_field_url
@@ -23,7 +23,7 @@ from integrations.services.validation import check_field_url
 def find_agent(key: str | int, *, actor: Actor) -> Agent:
     """An agent by id or slug. Another organization's does not exist."""
     rows = Agent.objects.visible_to(actor).select_related("organization", "llm_config")
-    agent = rows.filter(**({"pk": int(key)} if str(key).isdecimal() else {"slug": key})).first()
+    agent = rows.filter(**({"pk": int(key)} if is_row_id(key) else {"slug": key})).first()
     if agent is None:
         raise NotFound("There is no such agent.")
     return agent
@@ -152,7 +152,7 @@ def visible_llm_configs(actor: Actor) -> QuerySet[LlmConfig]:
 
 def find_llm_config(pk: str | int, *, actor: Actor) -> LlmConfig:
     rows = LlmConfig.objects.filter(organization=actor.organization)
-    config = rows.filter(pk=int(pk)).first() if str(pk).isdecimal() else rows.filter(name=pk).first()
+    config = rows.filter(pk=int(pk)).first() if is_row_id(pk) else rows.filter(name=pk).first()
     if config is None:
         raise NotFound("There is no such LLM config.")
     return config

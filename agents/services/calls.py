@@ -16,8 +16,7 @@ from aster.errors import AsterError, Conflict, NotFound
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import servers as server_services
-from integrations.services.access import require_connection
-from integrations.services.refresh import fresh_access_token
+from integrations.services.access import require_connection, token_source
 from integrations.services.targets import build_target
 
 CONNECT_TOOL = "connect_account"
@@ -90,7 +89,6 @@ def authorize_call(agent: Agent, name: str, *, actor: Actor) -> ReadyCall:
     actor.require_scope(CALL)
     if not agent.is_enabled:
         raise Conflict(f"{agent} is switched off.", code="agent_disabled")
-    learn_tools(agent, actor=actor)
     found = next((offered for offered in agent_tools(agent) if offered.name == name), None)
     if found is None:
         raise NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
@@ -113,8 +111,7 @@ def prepare_call(
     if not server.is_enabled:
         raise Conflict(f"{server} is switched off.", code="server_disabled")
     connection = require_connection(server, actor)
-    token_of = (lambda rejected: fresh_access_token(connection, rejected=rejected)) if connection else None
-    target = build_target(server, token_of=token_of)
+    target = build_target(server, token_of=token_source(server, actor))
     return ReadyCall(actor, agent, server, tool_name, definition, connection, target)
 
 

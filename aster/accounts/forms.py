@@ -135,8 +135,8 @@ class ActivityFilter(forms.Form):
         if since := wanted.get("since"):
             found &= Q(**{f"{field}__gte": datetime.combine(since, time.min, tzinfo=timezone.get_default_timezone())})
         if until := wanted.get("until"):
-            day_after = datetime.combine(until, time.min, tzinfo=timezone.get_default_timezone()) + timedelta(days=1)
-            found &= Q(**{f"{field}__lt": day_after})
+            # The day's last moment, not the next day's first: the calendar ends with 9999-12-31.
+            found &= Q(**{f"{field}__lte": datetime.combine(until, time.max, tzinfo=timezone.get_default_timezone())})
         return found
 
 

@@ -22,6 +22,12 @@ slug_validator = RegexValidator(
 )
 
 
+def is_row_id(key: str | int) -> bool:
+    """Whether a key in an address is meant as a row's id: digits that fit a database integer."""
+    text = str(key)
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
 def default_scope_hierarchy() -> dict[str, list[str]]:
     return {"admin": ["*"]}
 

@@ -19,7 +19,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from aster import crypto
 from aster.accounts import audit
-from aster.accounts.access import KEY_SCOPES, Actor
+from aster.accounts.access import KEY_SCOPES, MANAGE, READ, Actor
 from aster.accounts.models import ApiKey, AuditEvent, Membership, Organization, Role, User, unique_slug
 from aster.errors import Conflict, InvalidInput, NotFound
 
@@ -85,14 +85,18 @@ class AddedMember:
 def add_member(email: str, role: str, *, name: str = "", actor: Actor) -> AddedMember:
     """Make a person a member of the actor's organization.
 
-    A link to choose a password is handed out only for people nobody else has: otherwise an admin could take over
-    somebody of another organization.
+    An e-mail address proves nothing by itself: whoever made the account first may hold its password. So only the
+    operator (the command line) adds people of another organization, and an account that belongs nowhere starts anew,
+    with a link to choose a password.
     """
     actor.require_admin()
+    if role == Role.ADMIN:
+        actor.require_scope("*")  # an admin's session may do everything
     if role not in Role.values:
         raise InvalidInput("Choose admin or member.", fields={"role": ["Choose admin or member."]})
     with transaction.atomic():
         user = _get_or_create_person(email, name=name.strip())
+        _claim_account(user, actor)
         membership, created = Membership.objects.get_or_create(
             organization=actor.organization, user=user, defaults={"role": role}
         )
@@ -100,6 +104,20 @@ def add_member(email: str, role: str, *, name: str = "", actor: Actor) -> AddedM
             raise Conflict(f"{user.email} is a member already.", fields={"email": ["Already a member."]})
         audit.record(actor, "created", membership, {"user": [None, user.email], "role": [None, role]})
     return AddedMember(membership, set_password_path(user, actor=actor))
+
+
+def _claim_account(user: User, actor: Actor) -> None:
+    """Make sure that nobody of another organization can already sign in as `user`."""
+    if actor.via == "cli" or user.memberships.filter(organization=actor.organization).exists():
+        return
+    if user.is_superuser or user.memberships.exists():
+        message = (
+            f"{user.email} has an account in another organization. Ask the operator to add them: "
+            f"manage.py add_member {user.email} --organization {actor.organization.slug}"
+        )
+        raise Conflict(message, code="account_elsewhere", fields={"email": [message]})
+    user.set_unusable_password()
+    user.save(update_fields=["password"])
 
 
 def set_password_path(user: User, *, actor: Actor) -> str | None:
@@ -123,6 +141,8 @@ def change_role(membership: Membership, role: str, *, actor: Actor) -> None:
     actor.require_admin()
     if role not in Role.values:
         raise InvalidInput("Choose admin or member.", fields={"role": ["Choose admin or member."]})
+    if role == Role.ADMIN:
+        actor.require_scope("*")
     with transaction.atomic():
         _keep_an_admin(membership, becoming=role)
         membership.role = role
@@ -165,6 +185,9 @@ def create_api_key(
         raise InvalidInput("That person is not a member of this organization.", fields={"user": ["Not a member."]})
     chosen = sorted({scope.strip() for scope in scopes if scope.strip()})
     _check_scopes(chosen, actor)
+    if user != actor.user and not set(chosen) <= {READ, MANAGE}:
+        message = "A key that connects or calls uses its owner's accounts, so only its owner can make it."
+        raise InvalidInput(message, fields={"scopes": [message]})
     if expires_at and expires_at <= timezone.now():
         raise InvalidInput("Choose a time in the future.", fields={"expires_at": ["Choose a time in the future."]})
     secret = crypto.SecretKey.make(ApiKey.PREFIX)

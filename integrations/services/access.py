@@ -11,32 +11,39 @@ from integrations.services.targets import TokenOf, connection_for
 
 
 def token_source(server: McpServer, actor: Actor) -> TokenOf | None:
-    """Sync code that yields the token for a call by `actor`; None when the server takes no token, or there is none."""
-    connection = usable_connection(server, actor)
+    """Sync code that yields the token for a call by `actor`; None when the server takes no token, or there is none.
+
+    For client credentials the organization's connection is made when the first token is asked for.
+    """
+    auth = server.auth_config
+    if auth is None or not auth.is_oauth:
+        return None
+    if not auth.needs_person:
+        return lambda rejected: refresh.fresh_access_token(_organization_connection(server), rejected=rejected)
+    connection = connection_for(server, actor.user)
     if connection is None or not connection.reaches(server):
         return None
     return lambda rejected: refresh.fresh_access_token(connection, rejected=rejected)
 
 
-def usable_connection(server: McpServer, actor: Actor) -> Connection | None:
-    """The stored connection for a call. For client credentials it is made at the first call."""
-    auth = server.auth_config
-    if auth is None or not auth.is_oauth:
-        return None
-    found = connection_for(server, actor.user)
-    if found is None and not auth.needs_person and not auth._state.adding:
-        return connect_organization(auth, actor=Actor.system(auth.organization))
+def _organization_connection(server: McpServer) -> Connection:
+    found = connection_for(server, None)
+    if found is None and server.auth_config:
+        organization = server.auth_config.organization
+        found = connect_organization(server.auth_config, actor=Actor.system(organization))
+    if found is None or not found.reaches(server):
+        raise connection_required(server)
     return found
 
 
 def require_connection(server: McpServer, actor: Actor) -> Connection | None:
-    """Like `usable_connection`, but a missing or broken personal connection is an error that says so."""
-    connection = usable_connection(server, actor)
-    if server.needs_person:
-        if connection is None or not connection.reaches(server):
-            raise connection_required(server)
-        if connection.status != ConnectionStatus.ERROR:
-            return connection
+    """The connection a call by `actor` uses, if there is one already. A missing or broken personal one is an error."""
+    connection = connection_for(server, actor.user)
+    if connection is not None and not connection.reaches(server):
+        raise connection_required(server)
+    if server.needs_person and connection is None:
+        raise connection_required(server)
+    if server.needs_person and connection and connection.status == ConnectionStatus.ERROR:
         raise refresh.needs_reconnect(connection)
     return connection
 

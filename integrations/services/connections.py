@@ -36,6 +36,9 @@ from integrations.services.discovery import hydrate, needs_discovery
 HOLD_SECONDS = 5.0
 
 
+MAX_JOURNEYS = 10
+
+
 @dataclass(frozen=True)
 class Begun:
     """Where to send the person, or the connection itself when nobody needs to consent."""
@@ -101,7 +104,15 @@ def begin_connection(
         scopes=list(scopes),
         expires_at=timezone.now() + PendingAuthorization.LIFETIME,
     )
+    _forget_old_journeys(auth, actor)
     return Begun(authorization_url=url)
+
+
+def _forget_old_journeys(auth: AuthConfig, actor: Actor) -> None:
+    """Clicking Connect over and over leaves the newest few journeys, not one for each click."""
+    mine = PendingAuthorization.objects.filter(auth_config=auth, user=actor.person)
+    kept = mine.order_by("-pk").values_list("pk", flat=True)[:MAX_JOURNEYS]
+    mine.exclude(pk__in=list(kept)).delete()
 
 
 def origins_of(auth: AuthConfig) -> list[str]:

@@ -65,7 +65,7 @@ def discover_server(url: str, *, actor: Actor) -> Discovered:
     return result
 
 
-def discover_url(url: str) -> Discovered:
+def discover_url(url: str, *, issuer: str | None = None) -> Discovered:
     """Send one unauthenticated request to the server, then follow its challenge to the metadata."""
     try:
         target = Target(transport="streamable_http", url=url, timeout=DISCOVERY_SECONDS / 2, key=url)
@@ -75,15 +75,17 @@ def discover_url(url: str) -> Discovered:
         challenge = challenges.bearer_challenge(wants.www_authenticate)
     except AsterError as problem:
         # It may still publish metadata (an SSE server, or one that is down right now).
-        found = _from_metadata(url, None, requires_auth=False)
+        found = _from_metadata(url, None, issuer, requires_auth=False)
         return found if found.oauth else Discovered(False, None, problem.message)
-    return _from_metadata(url, challenge, requires_auth=True)
+    return _from_metadata(url, challenge, issuer, requires_auth=True)
 
 
-def _from_metadata(url: str, challenge: challenges.BearerChallenge | None, *, requires_auth: bool) -> Discovered:
+def _from_metadata(
+    url: str, challenge: challenges.BearerChallenge | None, issuer: str | None, *, requires_auth: bool
+) -> Discovered:
     try:
         with egress.deadline(DISCOVERY_SECONDS):
-            found = discovery.discover(url, http=egress.client(), challenge=challenge)
+            found = discovery.discover(url, http=egress.client(), challenge=challenge, issuer=issuer)
     except AsterError as problem:
         return Discovered(requires_auth, None, problem.message)
     return Discovered(True, found)
@@ -101,16 +103,18 @@ def hydrate(auth: AuthConfig, server: McpServer) -> Discovered | None:
     """Fill the empty OAuth fields of `auth` from the server's metadata (features S7); what an admin typed stays."""
     if not needs_discovery(auth) or not server.url:
         return None
-    result = discover_url(server.url)
+    result = discover_url(server.url, issuer=auth.issuer or None)
     if result.oauth:
         apply_discovery(auth, result.oauth)
     return result
 
 
 def apply_discovery(auth: AuthConfig, found: discovery.Discovery) -> None:
-    # Endpoints an admin typed belong to another authorization server unless they are the ones found.
-    typed = auth.token_url and auth.token_url != found.token_endpoint
-    if typed:
+    auth.discovered_at = timezone.now()
+    # What an admin typed belongs to another authorization server unless it is what was found: mixing the two would send
+    # codes and secrets of one to the other.
+    typed = ((auth.issuer, found.issuer), (auth.authorization_url, found.authorization_endpoint))
+    if any(mine and mine != theirs for mine, theirs in (*typed, (auth.token_url, found.token_endpoint))):
         return
     auth.issuer = found.issuer or auth.issuer
     auth.authorization_url = auth.authorization_url or found.authorization_endpoint or ""
@@ -120,4 +124,3 @@ def apply_discovery(auth: AuthConfig, found: discovery.Discovery) -> None:
     auth.resource = auth.resource or found.resource or ""
     auth.scopes = auth.scopes or list(found.scopes)
     auth.provider_metadata = dict(found.metadata)
-    auth.discovered_at = timezone.now()

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from aster.accounts import audit
 from aster.accounts.access import Actor
+from aster.accounts.models import is_row_id
 from aster.celery import enqueue
 from aster.errors import AsterError, Conflict, ConnectionRequired, ConnectionTestFailed, NotFound
 from integrations.mcp_client import AuthChallenge, CheckResult, check_target
@@ -66,7 +67,7 @@ class Saved:
 def find_server(key: str | int, *, actor: Actor) -> McpServer:
     """A server by id or slug. Another organization's does not exist."""
     rows = McpServer.objects.visible_to(actor).select_related("auth_config", "organization")
-    server = rows.filter(**({"pk": int(key)} if str(key).isdecimal() else {"slug": key})).first()
+    server = rows.filter(**({"pk": int(key)} if is_row_id(key) else {"slug": key})).first()
     if server is None:
         raise NotFound("There is no such MCP server.")
     return server
@@ -74,7 +75,7 @@ def find_server(key: str | int, *, actor: Actor) -> McpServer:
 
 def find_auth_config(pk: str | int, *, actor: Actor) -> AuthConfig:
     rows = AuthConfig.objects.visible_to(actor).select_related("organization")
-    auth = rows.filter(pk=int(pk)).first() if str(pk).isdecimal() else rows.filter(name=pk).first()
+    auth = rows.filter(pk=int(pk)).first() if is_row_id(pk) else rows.filter(name=pk).first()
     if auth is None:
         raise NotFound("There is no such auth config.")
     return auth
@@ -119,12 +120,19 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
         if changed:
             _forget_learned(server)
         audit.save_audited(server, actor=actor)
+        _bind_grants(server)
         if result:
             store_test(server, result, actor=actor)
         elif changed and server.is_enabled:
             McpServer.objects.filter(pk=server.pk).update(sync_due_at=timezone.now())
             enqueue("integrations.tasks.sync_server", server.pk)
     return Saved(server, result, discovered)
+
+
+def _bind_grants(server: McpServer) -> None:
+    """A grant made before any server used its auth config belongs to the first one that does, and to no later one."""
+    if server.auth_config and server.url:
+        server.auth_config.connections.filter(origins=[]).update(origins=[server.origin])
 
 
 def _reaches_elsewhere(server: McpServer) -> bool:
@@ -215,6 +223,8 @@ def _sign_in_result(server: McpServer, wants: AuthChallenge) -> TestResult:
 
 def test_server(server: McpServer, *, actor: Actor) -> TestResult:
     """Test a stored server as the acting person, and keep the result and the tools that were seen."""
+    if not server.is_enabled and not actor.is_admin:
+        raise Conflict(f"{server} is switched off.", code="server_disabled")
     if server.needs_person and token_source(server, actor) is None:
         words = "Each person signs in to this server. Connect your account first, then test."
         result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")

@@ -39,12 +39,18 @@ class Command(BaseCommand):
             self.stdout.write(f"{text}   (shown once; scopes: {' '.join(key.scopes)})")
 
     def _find_membership(self, email: str, name: str) -> Membership:
-        organizations = list(Organization.objects.filter(Q(slug=name) | Q(name=name))[:2])
-        if len(organizations) != 1:
-            known = "is not unique: use its slug" if organizations else "does not exist"
-            raise CommandError(f"The organization “{name}” {known}.")
-        rows = Membership.objects.select_related("organization", "user").filter(organization=organizations[0])
+        organization = find_organization(name)
+        rows = Membership.objects.select_related("organization", "user").filter(organization=organization)
         membership = rows.filter(user__email__iexact=email).first()
         if membership is None:
-            raise CommandError(f"{email} is not a member of {organizations[0].name}.")
+            raise CommandError(f"{email} is not a member of {organization.name}.")
         return membership
+
+
+def find_organization(name: str) -> Organization:
+    """The organization with this slug or name. Raises CommandError if there is none, or more than one."""
+    found = list(Organization.objects.filter(Q(slug=name) | Q(name=name))[:2])
+    if len(found) != 1:
+        problem = "is not unique: use its slug" if found else "does not exist"
+        raise CommandError(f"The organization “{name}” {problem}.")
+    return found[0]
