@@ -83,6 +83,7 @@ def _limits(schema: Schema) -> Iterator[str]:
     yield from _range(schema.get("minimum"), schema.get("maximum"), "")
     least = schema.get("minLength")
     yield from _range(least if least != 1 else None, schema.get("maxLength"), " characters")
+    yield from _range(schema.get("minItems"), schema.get("maxItems"), " entries")
     if isinstance(schema.get("exclusiveMinimum"), int | float):
         yield f"More than {schema['exclusiveMinimum']}."
     if isinstance(schema.get("exclusiveMaximum"), int | float):
@@ -168,6 +169,12 @@ class Row:
     text: str = ""
     rows: list[Row] = field(default_factory=list)
     switch: bool = False
+    required: bool = False
+
+    @property
+    def hide_optional(self) -> bool:
+        """A switch always has a value, and a required list is not optional although an empty one can be sent."""
+        return self.switch or self.required
 
 
 class ArgumentsForm(forms.Form):
@@ -211,7 +218,7 @@ class ArgumentsForm(forms.Form):
     def _row(self, slot: Slot) -> Row:
         if slot.children:
             return Row(None, slot.label, slot.description, [self._row(child) for child in slot.children])
-        return Row(self[slot.field_name], switch=slot.kind == "flag")
+        return Row(self[slot.field_name], switch=slot.kind == "flag", required=slot.required)
 
     def clean(self) -> dict[str, Any]:
         if self.slots is None:

@@ -25,7 +25,7 @@ def create_demo_organization(*, notes_url: str, weather_url: str) -> str | None:
     password = f"demo-{secrets.token_hex(4)}"
     with transaction.atomic():
         organization, ada = create_organization(NAME, admin_email=ADMIN, admin_name="Ada Park", password=password)
-        ben = User.objects.create_user(MEMBER, password, name="Ben Ortiz")
+        ben = User.objects.create_user(MEMBER, password, name="Ben Okafor")
         Membership.objects.create(organization=organization, user=ben, role=Role.MEMBER)
     actor = Actor(organization, ada, Role.ADMIN, via="cli")
     weather = McpServer(

@@ -16,7 +16,7 @@ def load_or_create(path: Path) -> dict[str, str]:
     another process was first), and the loser reads the winner's.
     """
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         fresh = {"SECRET_KEY": secrets.token_urlsafe(50), "ASTER_ENCRYPTION_KEYS": secrets.token_urlsafe(32)}
         descriptor, draft_name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 0600
         draft = Path(draft_name)

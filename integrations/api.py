@@ -104,8 +104,8 @@ def with_links(missing: ConnectionRequired, server: McpServer, view: ActorView) 
     """The same refusal with the hub's connect page and, if the caller may connect, the provider's consent page."""
     page = f"{settings.ASTER_PUBLIC_URL}/hub/servers/{server.slug}/connect/?organization={server.organization.slug}"
     missing.extra |= {"server_id": server.pk, "connect_url": page, "authorization_url": None}
-    if server.auth_config and view.actor.holds(CONNECT):
-        # The refusal stands, whatever the provider says now.
+    if server.auth_config and server.needs_person:
+        # The refusal stands, whatever the provider or the key's scopes say to connecting now.
         with suppress(AsterError):
             missing.extra |= {"authorization_url": begin(server.auth_config, view)["authorization_url"]}
     return missing

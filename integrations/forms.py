@@ -128,7 +128,7 @@ class ServerForm(SecretsForm[McpServer]):
         }  # fmt: skip
         help_texts: ClassVar = {
             "name": "Shown to everyone, for example HubSpot or Cloudflare Docs.",
-            "url": "The server's MCP endpoint. Private addresses are refused.",
+            "url": "The server's MCP endpoint. Private addresses are refused unless the operator lists them.",
             "description": "One line that says what agents can do with it.",
             "timeout_seconds": "How long one request may take, up to 600.",
             "retry_attempts": "How often a request that failed in transit is sent again, up to 5.",

@@ -130,6 +130,11 @@ class ServerIn(StrictSerializer):
         # {"name": …, "config": {"endpoint": …, "auth": {…}}} is the same server written the other way.
         if isinstance(data, Mapping) and isinstance(data.get("config"), Mapping):
             data = {**{key: value for key, value in data.items() if key != "config"}, **data["config"]}
+        if isinstance(data, Mapping):
+            # An empty auth says that there is none.
+            data = {
+                key: None if key in ("auth", "auth_config") and value == {} else value for key, value in data.items()
+            }
         return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,9 @@ LIST_MEMBERS: Operation = operation(
 )  # fmt: skip
 ADD_MEMBER: Operation = operation(
     "add_member", "Add a member", tag=TAG, errors=(400, 409), status=201,
-    words="Somebody new gets an account without a password; pass `set_password_url` on to them.",
+    words="They get an account without a password; pass `set_password_url` on to them. Somebody with an account in "
+    "another organization is refused (`account_elsewhere`): only the operator can add them. Adding an admin takes a "
+    "key with the scope `*`.",
     request=MemberIn, bodies={"Member": {"email": "ben@acme.example", "name": "Ben Okafor", "role": "member"}},
     response=shapes.AddedMemberOut,
     example={**MEMBER, "set_password_url": "https://aster.example.com/hub/set-password/Nw/c9x2-…/"},
@@ -64,7 +66,8 @@ GET_MEMBER: Operation = operation(
 )  # fmt: skip
 UPDATE_MEMBER: Operation = operation(
     "update_member", "Change a member's role", tag=TAG, errors=(400, 404, 409), parameters=_MEMBER,
-    words="The last admin stays one (409).", request=RoleIn, bodies={"Make admin": {"role": "admin"}},
+    words="The last admin stays one (409). Making an admin takes a key with the scope `*`.",
+    request=RoleIn, bodies={"Make admin": {"role": "admin"}},
     response=shapes.MemberOut, example={**MEMBER, "role": "admin"},
 )  # fmt: skip
 REMOVE_MEMBER: Operation = operation(
@@ -79,7 +82,7 @@ LIST_API_KEYS: Operation = operation(
 CREATE_API_KEY: Operation = operation(
     "create_api_key", "Create an API key", tag=TAG, errors=(400,), status=201,
     words=f"The key acts as its user, within its scopes, and never gives more than what it is made with:\n\n{_SCOPES}"
-    "\n\nOther scopes are the organization's own.",
+    "\n\nOther scopes are the organization's own. A key that connects or calls can be made by its owner alone.",
     request=ApiKeyIn, response=shapes.CreatedApiKeyOut,
     bodies={"For a script": {"name": "CI", "scopes": ["aster:call"], "expires_at": "2027-11-20T00:00:00Z"}},
     example={**API_KEY, "key": "ask_3f9a1c2b4d5e_…"},

@@ -38,7 +38,7 @@ def fake(client: ContractClient) -> Iterator[FakeServer]:
 
 def name_in_agent(client: ContractClient, tool: str) -> str:
     tools = client.get(f"{AGENTS}/bot/tools").json()["results"]
-    return next(shown["name"] for shown in tools if shown["tool_name"] == tool)
+    return next(str(shown["name"]) for shown in tools if shown["tool_name"] == tool)
 
 
 def call(client: ContractClient, tool: str, where: str = f"{SERVERS}/fake", **arguments: Any) -> Any:

@@ -24,7 +24,7 @@ BODIES: list[bytes] = [
     b'{"name": "\\ud800"}', b'{"\\u0000": 1}', b"[" * 100_000, b'{"a":' * 60 + b"1" + b"}" * 60, b'{"a": 1e999}',
     b'{"a": ' + b"9" * 5000 + b"}",
 ]  # fmt: skip
-KEYS = ["0", "-1", "²", "9" * 30, "x" * 300, "a b", "%00", "..%2f", "no-such", "1e3"]
+KEYS = ["0", "-1", "²", "9" * 30, "x" * 300, "9" * 5000, "a b", "..%2f", "no-such", "1e3"]
 
 
 def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -119,7 +119,7 @@ def test_a_strange_key_is_not_found(client: ContractClient, key: str) -> None:
 @pytest.mark.parametrize(
     "query",
     ["cursor=x", "cursor=cD1hYmM=", "cursor=cD0lMDA=", "cursor=bz05OTk5OTk5OTk5OTk5", f"cursor={'cD05'}{'OTk5' * 8}",
-     "page_size=x", "page_size=0", "page_size=-1", "page_size=99999999999999", "page_size=", "cursor=%00"],
+     "page_size=x", "page_size=0", "page_size=-1", "page_size=99999999999999", "page_size="],
 )  # fmt: skip
 def test_a_strange_page_is_refused(client: ContractClient, query: str) -> None:
     for method, path, described in operations():

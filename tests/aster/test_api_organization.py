@@ -56,10 +56,17 @@ class TestMembers:
         assert client.delete(where).status_code == 204
         assert client.get(where).status_code == 404
 
-    def test_a_person_of_another_organization_gets_no_password_link(
+    def test_a_person_of_another_organization_is_for_the_operator_to_add(
         self, client: ContractClient, charlie: Person
     ) -> None:
-        assert client.post(MEMBERS, {"email": charlie.user.email}).json()["set_password_url"] is None
+        refused = client.post(MEMBERS, {"email": charlie.user.email})
+        assert (refused.status_code, refused.json()["code"]) == (409, "account_elsewhere")
+
+    def test_a_limited_key_makes_no_admins(self, alice: Person, bob: Person) -> None:
+        limited, his = api(alice, "aster:manage"), Membership.objects.get(user=bob.user).pk
+        assert limited.post(MEMBERS, {"email": "x@acme.test", "role": "admin"}).json()["code"] == "missing_scope"
+        assert limited.patch(f"{MEMBERS}/{his}", {"role": "admin"}).json()["code"] == "missing_scope"
+        assert limited.post(MEMBERS, {"email": "x@acme.test"}).status_code == 201
 
     @pytest.mark.parametrize(
         ("body", "field"),
@@ -137,6 +144,9 @@ class TestApiKeys:
     def test_members_have_their_own_keys(self, alice: Person, bob: Person) -> None:
         member, hers = api(bob), create_api_key(alice.user, name="hers", actor=alice.actor)[0]
         assert member.post(KEYS, {"name": "mine"}).status_code == 201
+        for_him = {"name": "x", "user": "bob@acme.test"}
+        assert list(api(alice).post(KEYS, {**for_him, "scopes": ["aster:call"]}).json()["fields"]) == ["scopes"]
+        assert api(alice).post(KEYS, {**for_him, "scopes": ["aster:read"]}).json()["user"] == "bob@acme.test"
         assert member.post(KEYS, {"name": "x", "user": "alice@acme.test"}).status_code == 403
         assert member.get(f"{KEYS}/{hers.pk}").status_code == member.delete(f"{KEYS}/{hers.pk}").status_code == 404
         assert {row["user"] for row in member.get(KEYS).json()["results"]} == {"bob@acme.test"}
@@ -158,7 +168,7 @@ class TestAuditTrail:
         for number in range(6):
             user = User.objects.create_user(f"p{number}@acme.test", "x")
             Membership.objects.create(user=user, organization=alice.organization)
-            create_api_key(user, name="k", actor=alice.actor)
+            create_api_key(user, name="k", scopes=["aster:read"], actor=alice.actor)
         for path in (KEYS, MEMBERS, "/api/v1/audit_events"):
             with django_assert_max_num_queries(3):
                 assert len(client.get(path).json()["results"]) >= 6
@@ -191,8 +201,11 @@ class TestOddRequests:
                 sent = json.dumps(body).encode()
                 response = client.generic("POST", path, sent, content_type="application/json")
                 assert (response.status_code, list(response.json()["fields"])) == (400, [field])
-        assert client.get(f"{MEMBERS}?cursor=%00").status_code == 400
-        assert client.get("/api/v1/audit_events?action=a%00b").status_code == 400
+
+    def test_addresses_that_cannot_be_looked_for_are_refused(self, alice: Person) -> None:
+        browser = alice.browser()
+        for address in (f"{MEMBERS}?cursor=%00", "/api/v1/audit_events?action=a%00b", "/api/v1/config/agent/%00"):
+            assert browser.get(address).status_code == 400
 
 
 @pytest.mark.django_db(transaction=True)

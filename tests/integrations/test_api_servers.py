@@ -149,6 +149,7 @@ class TestCreating:
             ({"auth_type": "NONE", "custom_headers": {"X-Key": "${HOME}"}}, "custom_headers"),
             ({"auth_type": "BEARER", "token": "[REDACTED]"}, "token"),
             ({"auth_type": "NONE", "custom_headers": {"X-Key": "[REDACTED]"}}, "custom_headers"),
+            ({"auth_type": "NONE", "password": "[REDACTED]"}, "password"),
         ],
     )
     def test_a_bad_inline_auth_config_keeps_the_server_out_too(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -15,6 +16,9 @@ from aster.accounts.models import User
 from aster.demo.world import DemoWorld
 from aster.demo_organization import ADMIN, MEMBER, create_demo_organization
 
+SIGN_IN = settings.ASTER_DATA_DIR / "demo-sign-in.txt"
+DEMO_PORT = settings.ASTER_DATA_DIR / "demo-port"
+
 
 class Command(BaseCommand):
     help = "Migrate and serve everything on this machine."
@@ -26,40 +30,69 @@ class Command(BaseCommand):
         parser.add_argument("--demo", action="store_true", help="start the demo provider and servers beside Aster")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        listener = _listen(options["host"], options["port"])
         call_command("migrate", interactive=False, verbosity=0)
         with ExitStack() as running:
-            password = self._start_demo(running, options) if options["demo"] else None
-            self._greet(options, password)
+            running.callback(listener.close)
+            password = self._start_demo(running, options["port"]) if options["demo"] else None
+            self._greet(password, demo=options["demo"])
             config = uvicorn.Config(
-                "aster.asgi:application", host=options["host"], port=options["port"], lifespan="on",
-                log_config=None, access_log=False, timeout_graceful_shutdown=2, server_header=False,
+                "aster.asgi:application", lifespan="on", log_config=None, access_log=False,
+                timeout_graceful_shutdown=2, server_header=False,
             )  # fmt: skip
-            server = uvicorn.Server(config)
             with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once everything has stopped
-                server.run()
-        if not server.started:
-            raise CommandError(f"Could not serve on {options['host']}:{options['port']}. Is the port in use? Set PORT.")
+                uvicorn.Server(config).run(sockets=[listener])
 
-    def _start_demo(self, running: ExitStack, options: dict[str, Any]) -> str | None:
-        port = int(os.environ.get("ASTER_DEMO_PORT", options["port"] + 1))
-        world = DemoWorld(port=port, state_path=settings.ASTER_DATA_DIR / "demo-provider.json")
+    def _start_demo(self, running: ExitStack, port: int) -> str | None:
+        # The demo servers keep the port they were added with, whatever port Aster is on today.
+        kept = DEMO_PORT.read_text().strip() if DEMO_PORT.exists() else str(port + 1)
+        demo_port = int(os.environ.get("ASTER_DEMO_PORT", kept))
+        world = DemoWorld(port=demo_port, state_path=settings.ASTER_DATA_DIR / "demo-provider.json")
         try:
             world.start()
         except OSError as error:
             raise CommandError(f"The demo world cannot start: {error} Set ASTER_DEMO_PORT, or DEMO=0.") from None
         running.callback(world.stop)
-        return create_demo_organization(notes_url=world.notes_url, weather_url=world.weather_url)
+        password = create_demo_organization(notes_url=world.notes_url, weather_url=world.weather_url)
+        if password:
+            DEMO_PORT.write_text(str(demo_port))
+            SIGN_IN.write_text(f"{ADMIN} (admin) and {MEMBER} (member), password {password}\n")
+            SIGN_IN.chmod(0o600)
+        return password
 
-    def _greet(self, options: dict[str, Any], password: str | None) -> None:
+    def _greet(self, password: str | None, *, demo: bool) -> None:
         say = self.stdout.write
         say(f"\n  Aster is at {settings.ASTER_PUBLIC_URL}/hub/   (Ctrl-C stops it)")
         if password:
-            note = settings.ASTER_DATA_DIR / "demo-sign-in.txt"
-            note.write_text(f"{ADMIN} (admin) and {MEMBER} (member), password {password}\n")
-            note.chmod(0o600)
             say(f"\n  Sign in as  {ADMIN}   (admin)\n          or  {MEMBER}   (member)\n  password    {password}")
-            say(f"  kept in     {note}\n")
+            say(f"  kept in     {SIGN_IN}\n")
+        elif SIGN_IN.exists():
+            say(f"  The demo's sign-in is in {SIGN_IN} (unless you changed it).\n")
+        elif demo and User.objects.exists():
+            say("  No demo organization was made: there are people here already.\n")
         elif not User.objects.exists():
             say("\n  Nobody can sign in yet. Make the first organization in another terminal:")
-            say('  .venv/bin/python manage.py create_org "Your company" --admin you@example.com\n')
+            say(f'  {_environment()}.venv/bin/python manage.py create_org "Your company" --admin you@example.com\n')
         self.stdout.flush()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the port before anything is made or announced."""
+    # With the protocol named, asyncio turns Nagle off for accepted connections; without, every answer waits 40 ms.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise CommandError(f"{host}:{port} is in use by another program. Choose another port with PORT=….") from None
+    return listener
+
+
+def _environment() -> str:
+    """What a command in another terminal needs in front to meet the same installation."""
+    own_place = settings.ASTER_DATA_DIR != settings.BASE_DIR / "var"
+    place = f"ASTER_DATA_DIR={settings.ASTER_DATA_DIR} " if own_place else ""
+    return f"{place}PORT={settings.PORT} " if settings.PORT != 8000 else place

@@ -50,6 +50,8 @@ class Command(BaseCommand):
             return
         self.stdout.write(f"Created {organization.name} ({organization.slug}). Sign in at {result['url']}")
         self.stdout.write(f"  admin     {user.email}")
+        if known and not options["password"]:
+            self.stdout.write("  password  as before: this person has an account already")
         for label, name in (("password", "password"), ("API key", "api_key")):
             if result[name]:
                 self.stdout.write(f"  {label:<9} {result[name]}   (shown once)")
