@@ -114,8 +114,9 @@ def test_a_member_that_cannot_be_added_is_said_beside_the_field(
 
 def test_nobody_gets_a_link_for_a_person_of_another_organization(alice: Person, charlie: Person) -> None:
     response = alice.browser().post("/hub/members/add/", {"email": charlie.user.email, "role": "member"}, follow=True)
-    assert "signs in as before" in text_of(response)
+    assert "has an account in another organization" in text_of(response)
     assert "set-password" not in text_of(response)
+    assert not Membership.objects.filter(organization=alice.organization, user=charlie.user).exists()
 
 
 def test_a_new_link_is_only_for_those_without_a_password(alice: Person, bob: Person) -> None:
@@ -351,7 +352,7 @@ def test_more_rows_cost_no_more_queries(alice: Person, path: str) -> None:
         for n in range(count):
             user = User.objects.create_user(f"p{User.objects.count()}@acme.test")
             Membership.objects.create(organization=alice.organization, user=user)
-            services.create_api_key(user, name=f"k{n}", actor=alice.actor)
+            services.create_api_key(user, name=f"k{n}", scopes=["aster:read"], actor=alice.actor)
             ToolCall.objects.create(
                 organization=alice.organization, user=user, user_label="x", tool_name="t", via="api", outcome="ok"
             )
