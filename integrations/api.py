@@ -261,6 +261,7 @@ class ServerConnection(ServerView):
         return Response({
             "status": status,
             "error": (connection.last_error or None) if connection else None,
+            "expires_at": connection.expires_at if connection else None,
             "connection": show_connection(connection) if connection else None,
         })  # fmt: skip
 

@@ -120,7 +120,12 @@ CONNECTION: dict[str, Any] = {
 }
 BEGUN = {"status": "authorization_required", "authorization_url": AUTHORIZATION_URL, "connection": None}
 COMPLETED = {"status": "connected", "connection": CONNECTION}
-CONNECTION_STATE = {"status": "connected", "error": None, "connection": CONNECTION}
+CONNECTION_STATE = {
+    "status": "connected",
+    "error": None,
+    "expires_at": CONNECTION["expires_at"],
+    "connection": CONNECTION,
+}
 DISCONNECTED = {
     "status": "not_connected",
     "revocation": {"outcome": "revoked", "detail": "The provider revoked the tokens."},

@@ -197,6 +197,7 @@ class CompletedOut(serializers.Serializer[Any]):
 class ConnectionStateOut(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=STATE)
     error = _maybe_text()
+    expires_at = serializers.DateTimeField(allow_null=True, help_text="When the access token ends")
     connection = ConnectionOut(allow_null=True, help_text="Null: none yet, or the server needs none")
 
 
