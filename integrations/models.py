@@ -299,9 +299,10 @@ class Connection(AuditedModel):
     def reaches(self, server: McpServer) -> bool:
         """Whether the person consented when the server was where it is now.
 
-        Otherwise pointing a server, or a second one with the same auth config, elsewhere would send tokens there.
+        Otherwise pointing a server, or a second one with the same auth config, elsewhere would send tokens there. A
+        grant made before there was any server has no origins yet; the first one saved with its auth config sets them.
         """
-        return not server.url or server.origin in self.origins
+        return not self.origins or not server.url or server.origin in self.origins
 
     @property
     def can_refresh(self) -> bool:

@@ -315,9 +315,9 @@ def test_trying_a_stored_server_uses_its_stored_key(admin: Client, keyed: str, m
 
 
 def test_a_server_may_be_called_like_one_of_the_forms_addresses(admin: Client, make_server: MakeServer) -> None:
-    for name in ("Discover", "Try"):
-        make_server(name)
-        assert name in text_of(admin.get(f"/hub/servers/{name.lower()}/"))
+    for name in ("Add", "Discover", "Try"):
+        assert make_server(name).slug == f"{name.lower()}-2"
+        assert name in text_of(admin.get(f"/hub/servers/{name.lower()}-2/"))
 
 
 def test_another_provider_forgets_what_the_first_ones_metadata_said(admin: Client, make_server: MakeServer) -> None:
