@@ -67,45 +67,43 @@ def begin_connection(
         raise InvalidInput(message, fields={"redirect_uri": [message]})
     discover_provider(auth, actor=actor)
     client = client_for(auth, actor=actor)
+    journey = PendingAuthorization(redirect_uri=redirect_uri, return_to=return_to)
+    journey.browser = crypto.digest(browser) if browser else ""
+    return Begun(authorization_url=_set_out(journey, auth, client, actor=actor))
+
+
+def _set_out(journey: PendingAuthorization, auth: AuthConfig, client: OAuthClient, *, actor: Actor) -> str:
+    """Write down what the callback will need in the row its state leads to; returns where to send the person.
+
+    The row is stored before anybody is redirected, with the issuer the answer must come from (RFC 9207 §2.4).
+    """
     pkce = authorization.new_pkce() if auth.use_pkce else None
     state = authorization.new_state()
-    resource = auth.resource if auth.resource_mode == ResourceMode.SEND else ""
     supported = auth.provider_metadata.get("scopes_supported")
     scopes = authorization.add_offline_access(auth.scopes, supported if isinstance(supported, list) else ())
+    journey.state_digest = crypto.digest(state)
+    journey.auth_config, journey.organization, journey.user = auth, actor.organization, actor.person
+    journey.verifier = pkce.verifier if pkce else ""
+    journey.issuer, journey.iss_required = auth.issuer, auth.iss_required
+    journey.client_id, journey.client_secret = client.client_id, client.client_secret
+    journey.token_endpoint_auth_method = client.auth_method
+    journey.token_url, journey.revocation_url = auth.token_url, auth.revocation_url
+    journey.resource, journey.origins, journey.scopes = auth.resource, origins_of(auth), list(scopes)
+    journey.expires_at = timezone.now() + PendingAuthorization.LIFETIME
     url = authorization.authorization_url(
         auth.authorization_url,
         client_id=client.client_id,
-        redirect_uri=redirect_uri,
+        redirect_uri=journey.redirect_uri,
         scope=" ".join(scopes) or None,
         state=state,
         code_challenge=pkce.challenge if pkce else None,
-        resource=resource or None,
+        resource=auth.resource if auth.resource and auth.resource_mode == ResourceMode.SEND else None,
         audience=auth.audience or None,
         extra=auth.extra_authorize_params,
     )
-    PendingAuthorization.objects.create(
-        state_digest=crypto.digest(state),
-        auth_config=auth,
-        organization=actor.organization,
-        user=actor.person,
-        browser=crypto.digest(browser) if browser else "",
-        redirect_uri=redirect_uri,
-        return_to=return_to,
-        verifier=pkce.verifier if pkce else "",
-        issuer=auth.issuer,
-        iss_required=auth.iss_required,
-        client_id=client.client_id,
-        client_secret=client.client_secret,
-        token_endpoint_auth_method=client.auth_method,
-        token_url=auth.token_url,
-        revocation_url=auth.revocation_url,
-        resource=auth.resource,
-        origins=origins_of(auth),
-        scopes=list(scopes),
-        expires_at=timezone.now() + PendingAuthorization.LIFETIME,
-    )
+    journey.save()
     _forget_old_journeys(auth, actor)
-    return Begun(authorization_url=url)
+    return url
 
 
 def _forget_old_journeys(auth: AuthConfig, actor: Actor) -> None:
