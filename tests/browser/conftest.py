@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from axe_core_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from aster.demo.world import DemoWorld
 from integrations.models import AuthConfig, AuthType, McpServer
@@ -15,6 +15,7 @@ from integrations.services.servers import save_server
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.conftest import PASSWORD, Person
 
+BUSY = ".htmx-request, .htmx-swapping, .htmx-settling, [aria-busy=true]"
 AxeCheck = Callable[[], None]
 
 
@@ -32,7 +33,7 @@ def chromium() -> Iterator[Browser]:
 def hub(chromium: Browser, aster: str) -> Iterator[Page]:
     """A page whose console must stay clean: a blocked script or style is a failure, not a detail."""
     complaints: list[str] = []
-    context = chromium.new_context()
+    context = chromium.new_context(reduced_motion="reduce")  # a colour on its way to another has no contrast to judge
     page = context.new_page()
 
     def note(message: ConsoleMessage) -> None:
@@ -78,6 +79,7 @@ def accessible(hub: Page) -> AxeCheck:
     """Call it on any page: axe finds nothing, and nothing is wider than the window."""
 
     def check() -> None:
+        expect(hub.locator(BUSY)).to_have_count(0)
         found = Axe().run(hub)["violations"]
         assert not found, [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in found]
         wide = hub.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
