@@ -34,7 +34,7 @@ def fill(running: Installation) -> None:
     add = {"test_connection": False}
     running.api("POST", "config/mcp-server", {
         "name": "Warehouse SQL with a name that is longer than anybody would choose for a card", "url":
-        "https://tools.acme.test/warehouse/production/eu-west/mcp", "description": "Read-only analytics warehouse",
+        "http://127.0.0.1:9/warehouse/production/eu-west/mcp", "description": "Read-only analytics warehouse",
         "auth_config": {"auth_type": "BEARER", "token": "not-a-real-key"}, **add})  # fmt: skip
     running.api(
         "POST", "config/mcp-server", {"name": "Old tools", "url": "http://127.0.0.1:9/sse", "transport": "sse", **add}
@@ -43,7 +43,7 @@ def fill(running: Installation) -> None:
     running.api(
         "POST",
         "config/mcp-server",
-        {"name": "Archive", "url": "https://archive.acme.test/mcp", "is_enabled": False, **add},
+        {"name": "Archive", "url": "http://127.0.0.1:9/archive/mcp", "is_enabled": False, **add},
     )
     agent = running.api("GET", "config/agent")["results"][0]
     tools = {t["tool_name"]: t["name"] for t in running.api("GET", f"config/agent/{agent['id']}/tools")["results"]}
