@@ -19,6 +19,7 @@ from aster.celery import app as celery_app
 from aster.demo.serving import ServerThread
 from aster.demo.world import DemoWorld
 from tests.environment import listener
+from tests.offline import dialled
 
 PASSWORD = "correct-horse-battery"
 
@@ -28,6 +29,14 @@ def _calm(settings: Settings) -> None:
     """Fast password hashing, and a queue that runs nothing: tests call due work themselves."""
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     celery_app.conf.task_always_eager = False
+
+
+@pytest.fixture(autouse=True)
+def _at_home() -> Iterator[None]:
+    """What would have left this machine was stopped; the test that tried fails."""
+    yield
+    tried, dialled[:] = list(dialled), []
+    assert not tried, f"dialled {tried}: tests stay on loopback"
 
 
 @dataclass

@@ -85,7 +85,7 @@ def environment_of_children(**more: str) -> dict[str, str]:
         "DATABASE_URL": _url_of(connection.settings_dict),
         "SECRET_KEY": settings.SECRET_KEY,
         "ASTER_ENCRYPTION_KEYS": ",".join(settings.ASTER_ENCRYPTION_KEYS),
-        "PYTHONPATH": str(settings.BASE_DIR),
+        "PYTHONPATH": os.pathsep.join([str(settings.BASE_DIR), os.environ["PYTHONPATH"]]),
         **more,
     }
 

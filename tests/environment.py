@@ -7,6 +7,8 @@ import os
 import socket
 import tempfile
 
+import tests.offline  # noqa: F401  this process and its children stay on loopback
+
 # A data directory of our own, loopback allowed, no worker inside the test process, and
 # a port that is ours from the start, so that the public URL is true.
 # With the protocol named, asyncio turns Nagle off for accepted connections; without, every answer waits 40 ms.

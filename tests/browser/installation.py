@@ -18,6 +18,8 @@ from typing import Any
 
 import httpx2
 
+import tests.offline  # noqa: F401  pages are photographed without a network
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 40.0
 
