@@ -85,11 +85,9 @@ def _explain_bug(error: Exception, context: dict[str, Any]) -> Response:
 
 def _explain_own(error: AsterError) -> Response:
     extra = dict(error.extra)
-    status = error.http_status
     if isinstance(error, UpstreamError):
         extra = {"step": error.step, "hint": error.hint, "retryable": error.retryable, **extra}
-        status = 504 if error.code == "timeout" else status
-    return Response(error_body(error.code, error.message, error.fields, **extra), status=status)
+    return Response(error_body(error.code, error.message, error.fields, **extra), status=error.http_status)
 
 
 def _validation_body(detail: Any) -> dict[str, Any]:

@@ -75,8 +75,11 @@ class ForbiddenAddress(AsterError):
 class UpstreamError(AsterError):
     """The other side (an MCP server or an OAuth provider) failed or answered nonsense.
 
-    `step` names where: url, dial, http, auth, initialize, tools, discovery, registration, token, call.
+    `step` names where: url, dial, http, auth, initialize, tools, discovery, registration, token, call. With the code
+    `TIMEOUT` it was too slow, which is a 504 (RFC 9110 §15.6.5).
     """
+
+    TIMEOUT = "timeout"
 
     code = "upstream_error"
     http_status = 502
@@ -86,6 +89,8 @@ class UpstreamError(AsterError):
         self.step = step
         self.hint = hint
         self.retryable = retryable
+        if self.code == self.TIMEOUT:
+            self.http_status = 504
 
 
 class ConnectionTestFailed(AsterError):

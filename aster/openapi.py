@@ -128,12 +128,14 @@ _ERRORS: Mapping[int, tuple[Shape, str, dict[str, Any]]] = {
     409: (ErrorOut, "It is in use, taken, or switched off.", {"In use": IN_USE}),
     422: (ErrorOut, "An address that Aster refuses to reach.", {"Forbidden address": FORBIDDEN}),
     502: (UpstreamErrorOut, "The MCP server or the OAuth provider failed; see `step`.", {"Unreachable": UNREACHABLE}),
-    504: (UpstreamErrorOut, "The MCP server did not answer in time.", {"Timeout": TIMED_OUT}),
+    504: (UpstreamErrorOut, "The MCP server or the OAuth provider did not answer in time.", {"Timeout": TIMED_OUT}),
 }
 
 
 def error_responses(*statuses: int) -> dict[int, OpenApiResponse]:
-    return {status: refusal(*_ERRORS[status]) for status in statuses}
+    # Whoever waits for another server may also wait in vain.
+    too_slow = (504,) if 502 in statuses else ()
+    return {status: refusal(*_ERRORS[status]) for status in (*statuses, *too_slow)}
 
 
 def refusal(shape: Shape, words: str, examples: Mapping[str, dict[str, Any]]) -> OpenApiResponse:

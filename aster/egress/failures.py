@@ -47,12 +47,13 @@ def _explain_http(error: httpx2.HTTPError | httpx2.InvalidURL, place: str) -> Up
             return UpstreamError(
                 f"No connection to {place} within {_seconds(error, 'connect')}.",
                 step="dial",
+                code=UpstreamError.TIMEOUT,
                 retryable=True,
                 hint="Check that a firewall lets Aster through to the server.",
             )
         case httpx2.TimeoutException():
             words = f"The server did not answer within {_seconds(error, 'read')}."
-            return UpstreamError(words, step="http", retryable=True, hint=_HINT_WAIT)
+            return UpstreamError(words, step="http", code=UpstreamError.TIMEOUT, retryable=True, hint=_HINT_WAIT)
         case httpx2.HTTPStatusError():
             status = error.response.status_code
             return UpstreamError(

@@ -415,19 +415,22 @@ def test_tls_towards_a_plain_http_server_is_explained() -> None:
 
 
 @pytest.mark.parametrize(
-    ("talk", "words", "retryable"),
+    ("talk", "words", "retryable", "status"),
     [
-        (lambda conn: conn.shutdown(socket.SHUT_RDWR), "closed the connection without a complete answer", True),
-        (sending("200 OK\r\nContent-Length: 9", b"half"), "did not answer within 0.5 s", True),
-        (lambda conn: conn.sendall(b"220 smtp.example.com ESMTP\r\n\r\n"), "is not proper HTTP", False),
-        (fall_silent, "did not answer within 0.5 s", True),
+        (lambda conn: conn.shutdown(socket.SHUT_RDWR), "closed the connection without a complete answer", True, 502),
+        (sending("200 OK\r\nContent-Length: 9", b"half"), "did not answer within 0.5 s", True, 504),
+        (lambda conn: conn.sendall(b"220 smtp.example.com ESMTP\r\n\r\n"), "is not proper HTTP", False, 502),
+        (fall_silent, "did not answer within 0.5 s", True, 504),
     ],
 )
-def test_a_failed_exchange_is_explained(talk: Callable[[socket.socket], None], words: str, retryable: bool) -> None:
+def test_a_failed_exchange_is_explained(
+    talk: Callable[[socket.socket], None], words: str, retryable: bool, status: int
+) -> None:
     with serving(talk) as port:
         told = fail(f"http://127.0.0.1:{port}")
     assert words in told.message
     assert (told.step, told.retryable) == ("http", retryable)
+    assert (told.http_status, told.code) == (status, "timeout" if status == 504 else "upstream_error")
 
 
 @pytest.mark.parametrize(
@@ -447,6 +450,7 @@ def test_any_exception_is_explained(error: Exception, step: str, retryable: bool
     told = egress.explain(error, "https://mcp.example.com/mcp")
     assert words in told.message
     assert (told.step, told.retryable) == (step, retryable)
+    assert (told.code == "timeout") == isinstance(error, httpx2.TimeoutException)
 
 
 @pytest.mark.parametrize(("status", "retryable"), [(401, False), (404, False), (429, True), (503, True)])
