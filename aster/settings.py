@@ -92,6 +92,7 @@ MIDDLEWARE = [
     "aster.web.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "aster.web.ContentSecurityPolicyMiddleware",
+    "aster.web.AddressMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "aster.web.CanonicalHostMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -200,9 +201,11 @@ USE_TZ = True
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"request_id": {"()": "aster.web.RequestIdFilter"}},
+    "filters": {"request_id": {"()": "aster.web.RequestIdFilter"}, "expected": {"()": "aster.web.ExpectedRefusals"}},
     "formatters": {"line": {"format": "{asctime} {levelname} {name} [{request_id}] {message}", "style": "{"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id", "expected"]}
+    },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", "INFO")},
     # httpx2 logs every URL at INFO: authorization codes and ids do not belong in logs.
     "loggers": {

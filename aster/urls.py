@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.urls import URLPattern, URLResolver, include, path, re_path, resolve
 from django.utils.http import escape_leading_slashes
 from django.views.generic import RedirectView
@@ -12,6 +12,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from agents import api as agents_api
 from aster.accounts import api as accounts_api
+from aster.web import refuse
 from integrations import api as integrations_api
 from integrations.views import oauth_callback
 
@@ -23,13 +24,18 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 def not_found(request: HttpRequest) -> HttpResponse:
     """The end of the list: the same pages with DEBUG on or off, and the slash people forget."""
-    if request.path.startswith("/api/"):
-        body = {"code": "not_found", "detail": "There is nothing at this address.", "fields": {}}
-        return JsonResponse(body, status=404)
     with_slash = f"{request.path}/"
     if not request.path.endswith("/") and resolve(with_slash).func is not not_found:
         return redirect(escape_leading_slashes(with_slash), permanent=False)
-    return render(request, "404.html", status=404)
+    return refuse(request, 404, "not_found", "There is nothing at this address.")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """What Django refuses before a view sees it, such as a host name that is not ours."""
+    return refuse(request, 400, "bad_request", "The request is malformed.")
+
+
+handler400 = bad_request
 
 
 api_v1: list[URLPattern | URLResolver] = [

@@ -1,4 +1,5 @@
-"""Small pieces every HTTP request passes: request id, content security policy, one host name, safe error reports."""
+"""What every HTTP request passes, whatever page or API it is for: request id, content security policy, addresses that
+make no sense, one host name; and what of it gets into logs and error reports."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import render
 from django.views.debug import SafeExceptionReporterFilter
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
@@ -38,9 +40,6 @@ class RequestIdMiddleware:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if "%00" in request.META.get("QUERY_STRING", "") or "\0" in request.path:
-            # No text of ours holds one, and PostgreSQL refuses to look for it.
-            return HttpResponse("Null characters are not allowed in addresses.", status=400, content_type="text/plain")
         identifier = uuid.uuid4().hex[:16]
         token = request_id.set(identifier)
         cast(Any, request).request_id = identifier
@@ -56,6 +55,36 @@ class RequestIdFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
         return True
+
+
+class ExpectedRefusals(logging.Filter):
+    """Keeps the traceback of what was refused on purpose (403, 404, a malformed request) out of the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(record, "status_code", 500) < 500:
+            record.exc_info = record.exc_text = None
+        return True
+
+
+def refuse(request: HttpRequest, status: int, code: str, detail: str) -> HttpResponse:
+    """A refusal that no view makes: the API's error shape below /api/, a page elsewhere."""
+    from aster.api import error_body  # logging loads this module before there are apps, and with them DRF
+
+    if request.path.startswith("/api/"):
+        return JsonResponse(error_body(code, detail), status=status)
+    return render(request, f"{status}.html", status=status)
+
+
+class AddressMiddleware:
+    """Refuses addresses with a null character: no text of ours holds one, and PostgreSQL will not look for it."""
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if "%00" in request.META.get("QUERY_STRING", "") or "\0" in request.path:
+            return refuse(request, 400, "bad_request", "Null characters are not allowed in addresses.")
+        return self.get_response(request)
 
 
 class ContentSecurityPolicyMiddleware:

@@ -205,7 +205,9 @@ class TestOddRequests:
     def test_addresses_that_cannot_be_looked_for_are_refused(self, alice: Person) -> None:
         browser = alice.browser()
         for address in (f"{MEMBERS}?cursor=%00", "/api/v1/audit_events?action=a%00b", "/api/v1/config/agent/%00"):
-            assert browser.get(address).status_code == 400
+            refused = browser.get(address)
+            assert (refused.status_code, refused.json()["code"], refused.json()["fields"]) == (400, "bad_request", {})
+            assert len(refused["X-Request-Id"]) == 16
 
 
 @pytest.mark.django_db(transaction=True)
