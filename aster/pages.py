@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, cast
+from typing import Concatenate, ParamSpec, cast
 from urllib.parse import quote, urlsplit
 
 from django.conf import settings
@@ -13,9 +13,11 @@ from django.forms import BaseForm
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from aster.accounts.access import SESSION_ORGANIZATION, ActorRequest, find_actor
+from aster.accounts.access import ActorRequest, organizations_of
+from aster.accounts.models import Organization
 from aster.errors import AsterError, NotAllowed, NotFound
 
 P = ParamSpec("P")
@@ -30,9 +32,10 @@ def hub_page(view: PageView[P]) -> Callable[Concatenate[HttpRequest, P], HttpRes
         if not request.user.is_authenticated:
             return HttpResponseRedirect(f"{settings.LOGIN_URL}?next={quote(request.get_full_path())}")
         member = cast(ActorRequest, request)
-        _follow_organization(member)
         if not member.actor:
             return show_problem(member, 403, "No organization yet", "Ask an admin to add you to an organization.")
+        if elsewhere := _other_organization(member):
+            return _offer_to_switch(member, elsewhere)
         try:
             return view(member, *args, **kwargs)
         except NotFound as error:
@@ -48,15 +51,27 @@ def hub_page(view: PageView[P]) -> Callable[Concatenate[HttpRequest, P], HttpRes
     return cast(Callable[Concatenate[HttpRequest, P], HttpResponseBase], guarded)
 
 
-def _follow_organization(request: ActorRequest) -> None:
-    """A link made for one organization (`?organization=acme`) opens in it, for those who belong there."""
+def _other_organization(request: ActorRequest) -> Organization | None:
+    """The organization a link was made for (`?organization=acme`), if the person belongs there but is elsewhere now."""
     slug = request.GET.get("organization")
-    if slug and request.actor and request.actor.organization.slug != slug:
-        chosen = request.user.organizations.filter(slug=slug).first()
-        if chosen:
-            request.session[SESSION_ORGANIZATION] = chosen.pk
-            actor = find_actor(request.user, chosen.pk, via="page", request_id=getattr(request, "request_id", ""))
-            request.actor = cast(Any, actor)
+    if not slug or request.method not in ("GET", "HEAD") or slug == request.actor.organization.slug:
+        return None
+    return organizations_of(request.user).filter(slug=slug).first()
+
+
+def _offer_to_switch(request: ActorRequest, wanted: Organization) -> HttpResponse:
+    """Ask first: a link from anywhere must not decide in which organization somebody goes on working."""
+    context = {
+        "title": f"Switch to {wanted}?",
+        "text": f"This link belongs to {wanted}. You are working in {request.actor.organization} now.",
+        "action": reverse("admin:switch-organization"),
+        "organization": wanted.slug,
+        "next": request.get_full_path(),
+        "confirm_text": f"Switch to {wanted}",
+        "tone": "primary",
+        "cancel_url": "/hub/",
+    }
+    return render(request, "accounts/switch.html", context)
 
 
 def show_problem(request: HttpRequest, status: int, title: str, detail: str) -> HttpResponse:

@@ -58,14 +58,31 @@ def test_the_page_explains_what_connecting_means(bob: Person, notes: McpServer) 
     assert not PendingAuthorization.objects.exists()
 
 
-def test_a_link_of_another_organization_opens_there_for_those_who_belong(
+def test_a_link_of_another_organization_asks_those_who_belong_and_opens_there(
     bob: Person, charlie: Person, notes: McpServer
 ) -> None:
     Membership.objects.create(organization=charlie.organization, user=bob.user, role=Role.MEMBER)
     browser = bob.browser()
-    browser.get("/hub/integrations/?organization=globex")
+    switch_to(browser, "globex")
+    link = f"{CONNECT}?organization=acme"
+    page = browser.get(link)
+    assert "This link belongs to Acme. You are working in Globex now." in text_of(page)
+    # The link alone has changed nothing, wherever it came from.
     assert browser.get(CONNECT).status_code == 404
-    assert browser.get(f"{CONNECT}?organization=acme").status_code == 200
+    asked: Any = page
+    answer = {name: asked.context[name] for name in ("organization", "next")}
+    opened: Any = browser.post(asked.context["action"], answer, follow=True)
+    assert opened.redirect_chain == [(link, 302)]
+    assert "Connect to Acme Notes" in text_of(opened)
+
+
+def test_a_link_of_an_organization_of_strangers_changes_nothing(bob: Person, charlie: Person, notes: McpServer) -> None:
+    page = bob.browser().get(f"{CONNECT}?organization=globex")
+    assert "Connect to Acme Notes" in text_of(page)
+
+
+def switch_to(browser: Client, organization: str) -> None:
+    assert browser.post("/hub/switch-organization/", {"organization": organization}).status_code == 302
 
 
 def test_connect_says_where_it_leads_and_leads_there_without_javascript(bob: Person, notes: McpServer) -> None:
@@ -216,9 +233,9 @@ def test_the_connection_lands_in_the_organization_it_was_begun_in(
 ) -> None:
     Membership.objects.create(organization=charlie.organization, user=bob.user, role=Role.MEMBER)
     browser = bob.browser()
-    browser.get("/hub/integrations/?organization=acme")
+    switch_to(browser, "acme")
     url = begin(browser)
-    browser.get("/hub/integrations/?organization=globex")
+    switch_to(browser, "globex")
     page = come_back(browser, url)
     assert page["Location"] == "/hub/servers/acme-notes/"
     assert browser.get(page["Location"]).status_code == 200
