@@ -30,6 +30,12 @@ def _flag(name: str, default: bool) -> bool:
     return text in ("1", "true", "yes", "on")
 
 
+def _proxies(name: str) -> int:
+    """How many proxies are in front; a plain yes means one."""
+    text = env.str(name, "0").strip()
+    return int(text) if text.isdecimal() else int(_flag(name, False))
+
+
 # --- What kind of installation is this ------------------------------------------------------------------------------
 DEBUG = _flag("DEBUG", False)
 PORT: int = env.int("PORT", 8000)
@@ -131,7 +137,9 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _flag("ASTER_BEHIND_PROXY", False) else None
+# Only what these proxies wrote is believed: X-Forwarded-Proto, and as many entries at the end of X-Forwarded-For.
+ASTER_PROXIES = _proxies("ASTER_BEHIND_PROXY")
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ASTER_PROXIES else None
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000  # an agent with thousands of tools saves a switch for each

@@ -99,6 +99,15 @@ class ContentSecurityPolicyMiddleware:
         return response
 
 
+def client_address(request: HttpRequest) -> str:
+    """The network address the request comes from: behind proxies of ours, what the first of them saw."""
+    hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",")]
+    count = settings.ASTER_PROXIES
+    if not count or len(hops) < count or not (hop := hops[-count]):
+        return str(request.META.get("REMOTE_ADDR", ""))
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop  # some proxies write the port beside an IPv4 address
+
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 

@@ -13,6 +13,8 @@ from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from aster.web import client_address
+
 MAX_FAILURES = 10
 WINDOW_SECONDS = 600
 
@@ -59,7 +61,7 @@ class SignInForm(AuthenticationForm):
         )
 
     def clean(self) -> dict[str, Any]:
-        address = str(self.request.META.get("REMOTE_ADDR", "")) if self.request else ""
+        address = client_address(self.request) if self.request else ""
         brake = Brake(str(self.cleaned_data.get("username", "")), address)
         if minutes := brake.minutes_left():
             plural = "" if minutes == 1 else "s"

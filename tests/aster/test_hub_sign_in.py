@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from django.core.cache import cache
 from django.test import Client
+from pytest_django.fixtures import Settings
 
 from aster.accounts import sign_in
 from aster.accounts.models import User
@@ -60,6 +61,33 @@ def test_the_brake_is_per_person_and_address(alice: Person, bob: Person) -> None
         try_in(bob.user.email, "wrong")
     assert try_in(alice.user.email, PASSWORD).status_code == 302
     assert try_in(bob.user.email, PASSWORD, REMOTE_ADDR="192.0.2.9").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("proxies", "from_here", "from_there"),
+    [
+        # Each proxy adds whom it saw; what stands before that anybody may have written.
+        (1, "203.0.113.5", "203.0.113.6"),
+        (1, "1.1.1.1, 203.0.113.5:4711", "1.1.1.1, 203.0.113.6:4711"),
+        (2, "1.1.1.1, 203.0.113.5, 10.0.0.1", "1.1.1.1, 203.0.113.6, 10.0.0.1"),
+    ],
+)
+def test_behind_proxies_the_brake_knows_who_is_who(
+    bob: Person, settings: Settings, proxies: int, from_here: str, from_there: str
+) -> None:
+    settings.ASTER_PROXIES = proxies
+    for _ in range(sign_in.MAX_FAILURES):
+        try_in(bob.user.email, "wrong", headers={"X-Forwarded-For": from_here})
+    forged = from_here.replace("1.1.1.1", "2.2.2.2").replace("4711", "4712")
+    assert "Too many" in try_in(bob.user.email, PASSWORD, headers={"X-Forwarded-For": forged}).content.decode()
+    assert try_in(bob.user.email, PASSWORD, headers={"X-Forwarded-For": from_there}).status_code == 302
+
+
+def test_without_a_proxy_nobody_chooses_their_own_address(bob: Person) -> None:
+    for number in range(sign_in.MAX_FAILURES):
+        try_in(bob.user.email, "wrong", headers={"X-Forwarded-For": f"203.0.113.{number}"})
+    page = try_in(bob.user.email, PASSWORD, headers={"X-Forwarded-For": "203.0.113.99"})
+    assert "Too many attempts" in page.content.decode()
 
 
 def test_success_forgets_the_failures(bob: Person) -> None:

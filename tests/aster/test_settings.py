@@ -9,14 +9,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from aster.secrets_file import load_or_create
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def start(**environment: str) -> subprocess.CompletedProcess[str]:
+def start(*, say: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start Aster in a process of its own; `say` is an expression over its settings to print."""
     env = {"PATH": os.environ["PATH"], **environment}
-    command = [sys.executable, "-c", "import django; django.setup()"]
+    then = f"; from django.conf import settings; print({say})" if say else ""
+    command = [sys.executable, "-c", f"import django; django.setup(){then}"]
     return subprocess.run(command, cwd=ROOT, env={**env, "DJANGO_SETTINGS_MODULE": "aster.settings"},
                           capture_output=True, text=True, timeout=30, check=False)  # fmt: skip
 
@@ -46,3 +50,9 @@ def test_debug_must_be_a_plain_yes_or_no(tmp_path: Path) -> None:
     answer = start(ASTER_DATA_DIR=str(tmp_path), DEBUG="maybe")
     assert "DEBUG must be 1 or 0, not 'maybe'" in answer.stderr
     assert start(ASTER_DATA_DIR=str(tmp_path), DEBUG="1").returncode == 0
+
+
+@pytest.mark.parametrize(("given", "proxies"), [("2", 2), ("yes", 1)])
+def test_proxies_are_counted_and_a_plain_yes_is_one(tmp_path: Path, given: str, proxies: int) -> None:
+    answer = start(ASTER_DATA_DIR=str(tmp_path), ASTER_BEHIND_PROXY=given, say="settings.ASTER_PROXIES")
+    assert answer.stdout.strip() == str(proxies), answer.stderr
