@@ -41,6 +41,11 @@ DEBUG = _flag("DEBUG", False)
 PORT: int = env.int("PORT", 8000)
 ASTER_DATA_DIR = Path(env.str("ASTER_DATA_DIR", str(BASE_DIR / "var"))).resolve()
 ASTER_PUBLIC_URL: str = env.str("ASTER_PUBLIC_URL", f"http://127.0.0.1:{PORT}").rstrip("/")
+# Where providers fetch Aster's client metadata document; empty where they cannot (CIMD wants https).
+ASTER_CLIENT_METADATA_URL: str = env.str(
+    "ASTER_CLIENT_METADATA_URL",
+    f"{ASTER_PUBLIC_URL}/oauth/client-metadata.json" if ASTER_PUBLIC_URL.startswith("https://") else "",
+)
 ONE_MACHINE = "DATABASE_URL" not in env.ENVIRON
 _generated = load_or_create(ASTER_DATA_DIR / "secrets.json") if ONE_MACHINE else {}
 

@@ -14,7 +14,7 @@ from agents import api as agents_api
 from aster.accounts import api as accounts_api
 from aster.web import refuse
 from integrations import api as integrations_api
-from integrations.views import oauth_callback
+from integrations.views import client_metadata_document, oauth_callback
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -56,6 +56,7 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/mcp-server/<str:key>/tools/call", agents_api.ServerToolCall.as_view()),
     path("connections", integrations_api.ConnectionList.as_view()),
     path("connections/<int:pk>", integrations_api.ConnectionDetail.as_view()),
+    path("connections/<int:pk>/refreshes", integrations_api.ConnectionLedger.as_view()),
     path("config/agent", agents_api.AgentList.as_view()),
     path("config/agent/<str:key>", agents_api.AgentDetail.as_view()),
     path("config/agent/<str:key>/tools", agents_api.AgentTools.as_view()),
@@ -77,6 +78,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", healthz),
     path("hub/", admin.site.urls),
     path("api/mcp/oauth/callback", oauth_callback, name="oauth-callback"),
+    path("oauth/client-metadata.json", client_metadata_document, name="client-metadata"),
     path("api/v1/", include(api_v1)),
     path("api/openapi.json", SpectacularAPIView.as_view(urlconf="aster.urls"), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),

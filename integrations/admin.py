@@ -35,7 +35,7 @@ from integrations.models import (
     Tool,
     callback_url,
 )
-from integrations.services import connections, servers
+from integrations.services import disconnection, servers
 
 MAX_TESTS = 20
 
@@ -320,7 +320,7 @@ class ConnectionAdmin(AuditedAdmin[Connection]):
     @admin.action(description="Disconnect")
     def disconnect_chosen(self, request: HttpRequest, rows: QuerySet[Connection]) -> None:
         actor = actor_of(request)
-        self.run_each(request, rows, lambda row: connections.disconnect(row, actor=actor), "disconnected")
+        self.run_each(request, rows, lambda row: disconnection.disconnect(row, actor=actor), "disconnected")
 
 
 @admin.register(Tool)

@@ -19,19 +19,22 @@ from integrations.models import AuthConfig, Connection, McpServer
 from integrations.serializers import (
     AuthConfigIn,
     BeginIn,
+    ConnectIn,
     DiscoverIn,
     ServerIn,
     ServerTestIn,
     fill_auth_config,
     keep_redacted,
+    show_attempt,
     show_auth_config,
     show_connection,
     show_server,
     show_tool,
 )
-from integrations.services import connections, servers, validation
+from integrations.services import connections, disconnection, servers, validation
 from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
+from integrations.services.ledger import attempts_of
 from integrations.services.state import connections_by_server, server_state, tool_counts
 
 
@@ -75,7 +78,7 @@ class Authorize(ActorView):
     def post(self, request: Request, key: str) -> Response:
         auth = servers.find_auth_config(key, actor=self.actor)
         redirect_uri = request.query_params.get("redirect_uri") or self.read(BeginIn, request)["redirect_uri"]
-        return Response(begin(auth, self, redirect_uri))
+        return Response(begin(auth, self, redirect_uri=redirect_uri))
 
 
 class OAuthCallback(ActorView):
@@ -87,9 +90,9 @@ class OAuthCallback(ActorView):
         return Response({"status": connection.status, "connection": show_connection(connection)})
 
 
-def begin(auth: AuthConfig, view: ActorView, redirect_uri: str = "") -> dict[str, Any]:
+def begin(auth: AuthConfig, view: ActorView, **options: str) -> dict[str, Any]:
     """The answer that starts a connection: where to send the person, or the connection if nobody needs to consent."""
-    begun = connections.begin_connection(auth, actor=view.actor, redirect_uri=redirect_uri)
+    begun = connections.begin_connection(auth, actor=view.actor, **options)
     if begun.connection is None:
         return {
             "status": "authorization_required",
@@ -243,12 +246,12 @@ class ServerConnect(ServerView):
 
     @extend_schema(**docs.CONNECT)
     def post(self, request: Request, key: str) -> Response:
-        server, body = self.server(key), self.read(BeginIn, request)
+        server, body = self.server(key), self.read(ConnectIn, request)
         require_enabled(server)
         if server.auth_config is None or not server.auth_config.is_oauth:
             # Shared credentials: there is nothing a person could do.
             return Response({"status": "connected", "authorization_url": None, "connection": None})
-        return Response(begin(server.auth_config, self, body["redirect_uri"]))
+        return Response(begin(server.auth_config, self, **body))
 
 
 class ServerConnection(ServerView):
@@ -280,7 +283,7 @@ NOT_CONNECTED = {"status": "not_connected"}
 
 
 def _disconnect(connection: Connection, view: ActorView) -> dict[str, Any]:
-    outcome = connections.disconnect(connection, actor=view.actor)
+    outcome = disconnection.disconnect(connection, actor=view.actor)
     return {**NOT_CONNECTED, "revocation": {"outcome": outcome.outcome, "detail": outcome.words}}
 
 
@@ -341,3 +344,10 @@ class ConnectionDetail(ActorView):
     @extend_schema(**docs.DELETE_CONNECTION)
     def delete(self, request: Request, pk: int) -> Response:
         return Response(_disconnect(connections.find_connection(pk, actor=self.actor), self))
+
+
+class ConnectionLedger(ActorView):
+    @extend_schema(**docs.CONNECTION_LEDGER)
+    def get(self, request: Request, pk: int) -> Response:
+        connection = connections.find_connection(pk, actor=self.actor)
+        return self.page(attempts_of(connection), show_attempt)

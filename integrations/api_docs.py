@@ -133,6 +133,13 @@ DELETE_CONNECTION: Operation = operation(
     response=shapes.DisconnectedOut, example=examples.DISCONNECTED,
 )  # fmt: skip
 
+CONNECTION_LEDGER: Operation = operation(
+    "list_connection_refreshes", "A connection's ledger", tag=CONNECTIONS, errors=(400, 404),
+    words="Every time the grant was asked for or renewed: when, by whom, and how it ended. Newest first, for 90 days.",
+    parameters=(id_parameter("connection"), *PAGE_PARAMETERS),
+    response=page_of("RefreshAttemptPage", shapes.RefreshAttemptOut), example=page_example(examples.ATTEMPT),
+)  # fmt: skip
+
 # --- Servers --------------------------------------------------------------------------------------------------------
 
 LIST_SERVERS: Operation = operation(

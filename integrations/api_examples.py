@@ -41,6 +41,8 @@ AUTH_CONFIG: dict[str, Any] = {
     **{"registration_url": "", "revocation_url": "https://id.acme.example/oauth/v1/revoke"},
     **{"resource": "https://mcp.acme.example/mcp", "scopes": ["notes:read"], "resource_mode": "send", "audience": ""},
     **{"scope_on_refresh": False, "callback_url": "https://aster.example.com/api/mcp/oauth/callback"},
+    **{"assume_pkce": False, "allow_legacy_endpoints": False, "preset": "", "subject_config_id": None},
+    "client_private_key": "",
     **{"discovered_at": "2026-11-20T09:00:00Z", **_CREATED},
 }
 
@@ -114,9 +116,13 @@ FAILED_CREATION = {
 AUTHORIZATION_URL = "https://id.acme.example/oauth/v1/authorize?response_type=code&client_id=aster-7f3c&state=…"
 CONNECTION: dict[str, Any] = {
     **{"id": 41, "status": "connected", "scopes": ["notes:read"], "issuer": "https://id.acme.example"},
-    **{"expires_at": "2026-11-20T10:00:00Z", "refresh_at": "2026-11-20T09:54:00Z"},
+    **{"expires_at": "2026-11-20T10:00:00Z", "refresh_at": "2026-11-20T09:54:00Z", "wanted_scopes": []},
     **{"refreshed_at": "2026-11-20T09:00:00Z", "last_used_at": None, "auth_config_id": 3, "auth_config": "Acme ID"},
     **{"user": "ada@acme.example", "error": None, "connected_at": "2026-11-20T09:00:00Z", "generation": 1},
+}
+ATTEMPT: dict[str, Any] = {
+    **{"at": "2026-11-20T09:00:00Z", "outcome": "renewed", "reason": "background", "process": "aster-1:4711"},
+    **{"generation": 2, "detail": "", "duration_ms": 112},
 }
 BEGUN = {"status": "authorization_required", "authorization_url": AUTHORIZATION_URL, "connection": None}
 COMPLETED = {"status": "connected", "connection": CONNECTION}

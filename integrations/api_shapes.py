@@ -14,6 +14,7 @@ from integrations.models import (
     AuthType,
     ClientMode,
     ConnectionStatus,
+    RefreshOutcome,
     ResourceMode,
     TokenAuthMethod,
     Transport,
@@ -69,6 +70,11 @@ class AuthConfigOut(serializers.Serializer[Any]):
     extra_authorize_params = _mapping()
     extra_token_params = _mapping(REDACTED_HELP)
     scope_on_refresh = serializers.BooleanField()
+    client_private_key = _text(REDACTED_HELP)
+    assume_pkce = serializers.BooleanField(help_text="An admin vouches for PKCE that the metadata does not promise")
+    allow_legacy_endpoints = serializers.BooleanField(help_text="Use the default endpoints of 2025-03-26 if needed")
+    preset = _text("The provider whose known quirks were filled in")
+    subject_config_id = serializers.IntegerField(allow_null=True, help_text="Whose tokens are exchanged (RFC 8693)")
     callback_url = serializers.URLField(help_text="The redirect URI to allow at the provider")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
@@ -81,6 +87,7 @@ class ConnectionOut(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     status = serializers.ChoiceField(choices=ConnectionStatus.choices)
     scopes = _texts("What the provider granted")
+    wanted_scopes = _texts("What a server has asked for since; the next consent asks for them too")
     issuer = _text()
     expires_at = serializers.DateTimeField(allow_null=True, help_text="When the access token ends; null: unknown")
     refresh_at = serializers.DateTimeField(allow_null=True, help_text="When Aster renews it; null: it cannot")
@@ -92,6 +99,18 @@ class ConnectionOut(serializers.Serializer[Any]):
     error = _maybe_text("Why the last renewal failed")
     connected_at = serializers.DateTimeField()
     generation = serializers.IntegerField(help_text="Counts the grants stored so far")
+
+
+class RefreshAttemptOut(serializers.Serializer[Any]):
+    """A line of a connection's ledger."""
+
+    at = serializers.DateTimeField()
+    outcome = serializers.ChoiceField(choices=RefreshOutcome.choices)
+    reason = _text("background, call, rejected (a server refused the token) or sign-in")
+    process = _text("Who asked: host and process id")
+    generation = serializers.IntegerField(help_text="The grant's number after the attempt")
+    detail = _text("What the provider said")
+    duration_ms = serializers.IntegerField()
 
 
 class TestOut(serializers.Serializer[Any]):
@@ -221,6 +240,9 @@ class ConnectionRequiredOut(ErrorOut):
     status = serializers.ChoiceField(choices=REQUIRED_STATUS, required=False)
     server_id = serializers.IntegerField(required=False)
     auth_config_id = serializers.IntegerField(allow_null=True, required=False)
+    missing_scopes = serializers.ListField(
+        child=serializers.CharField(), required=False, help_text="What a server wants beyond what was granted"
+    )
     connect_url = serializers.URLField(required=False, help_text="The hub's page that connects the person")
     authorization_url = serializers.URLField(
         allow_null=True, required=False, help_text="The provider's consent page; null if the key may not connect"

@@ -17,6 +17,7 @@ from integrations.models import (
     ClientMode,
     Connection,
     McpServer,
+    RefreshAttempt,
     ResourceMode,
     TokenAuthMethod,
     Tool,
@@ -24,12 +25,13 @@ from integrations.models import (
     callback_url,
 )
 
-AUTH_SECRETS = ("token", "password", "client_secret")
+AUTH_SECRETS = ("token", "password", "client_secret", "client_private_key")
 AUTH_MAPPINGS = ("custom_headers", "extra_token_params")
 AUTH_PLAIN = (
     *("name", "auth_type", "username", "client_mode", "client_id", "token_endpoint_auth_method", "use_pkce"),
     *("allowed_redirect_uris", "issuer", "authorization_url", "token_url", "registration_url", "revocation_url"),
     *("resource", "scopes", "resource_mode", "audience", "extra_authorize_params", "scope_on_refresh"),
+    *("assume_pkce", "allow_legacy_endpoints", "preset", "subject_config_id"),
 )
 SLUG_HELP = "Chosen once: lowercase letters, digits and hyphens. Made from the name if left out."
 
@@ -58,6 +60,8 @@ class AuthTypeField(ChoiceField):
             return AuthType.BEARER
         if "client_credentials" in word:
             return AuthType.CLIENT_CREDENTIALS
+        if "token_exchange" in word or "token-exchange" in word:
+            return AuthType.TOKEN_EXCHANGE
         if "authorization_code" in word or word == "oauth":
             return AuthType.AUTHORIZATION_CODE
         return super().to_internal_value(data)
@@ -86,8 +90,13 @@ class AuthConfigIn(StrictSerializer):
     client_mode = ChoiceField(choices=ClientMode.choices, required=False)
     client_id = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     client_secret = serializers.CharField(required=False, allow_blank=True, trim_whitespace=True)
+    client_private_key = serializers.CharField(required=False, allow_blank=True, help_text="PEM or JWK")
     token_endpoint_auth_method = ChoiceField(choices=TokenAuthMethod.choices, required=False, allow_blank=True)
     use_pkce = serializers.BooleanField(required=False)
+    assume_pkce = serializers.BooleanField(required=False)
+    allow_legacy_endpoints = serializers.BooleanField(required=False)
+    preset = serializers.CharField(max_length=30, required=False, allow_blank=True)
+    subject_config_id = IdField(required=False, allow_null=True)
     allowed_redirect_uris = TextsField(required=False)
     issuer = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     authorization_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
@@ -168,6 +177,17 @@ class BeginIn(StrictSerializer):
     )  # fmt: skip
 
 
+class ConnectIn(BeginIn):
+    subject_token = serializers.CharField(
+        max_length=20_000, required=False, allow_blank=True, default="",
+        help_text="For derived sign-ins: the person's token to exchange, instead of their sign-in at the source.",
+    )  # fmt: skip
+    subject_token_type = serializers.CharField(
+        max_length=100, required=False, allow_blank=True, default="",
+        help_text="Its RFC 8693 type, for example urn:ietf:params:oauth:token-type:id_token.",
+    )  # fmt: skip
+
+
 class CallIn(StrictSerializer):
     name = serializers.CharField(max_length=200)
     arguments = serializers.DictField(required=False, allow_empty=True, default=dict)
@@ -216,16 +236,23 @@ def show_auth_config(auth: AuthConfig) -> dict[str, Any]:
 
 def show_connection(connection: Connection) -> dict[str, Any]:
     """A connection without its tokens."""
-    names = ("id", "status", "scopes", "issuer", "expires_at", "refresh_at", "refreshed_at", "last_used_at")
+    names = ("id", "status", "scopes", "wanted_scopes", "issuer", "expires_at", "refresh_at", "refreshed_at")
     return {
         **{name: getattr(connection, name) for name in names},
         "auth_config_id": connection.auth_config_id,
         "auth_config": connection.auth_config.name,
         "user": connection.user.email if connection.user else None,
         "error": connection.last_error or None,
+        "last_used_at": connection.last_used_at,
         "connected_at": connection.connected_at,
         "generation": connection.generation,
     }
+
+
+def show_attempt(attempt: RefreshAttempt) -> dict[str, Any]:
+    """A line of a connection's ledger."""
+    names = ("at", "outcome", "reason", "process", "generation", "detail", "duration_ms")
+    return {name: getattr(attempt, name) for name in names}
 
 
 def show_tool(tool: Tool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from django.utils import timezone
 from aster.accounts.access import Actor
 from aster.errors import AsterError
 from integrations.models import Connection, ConnectionStatus, McpServer, PendingAuthorization
-from integrations.services import connections, refresh, servers
+from integrations.services import disconnection, ledger, refresh, servers
 
 logger = logging.getLogger(__name__)
 
@@ -75,15 +75,16 @@ def sync_server(pk: int) -> None:
 
 @shared_task(name="integrations.tasks.delete_expired")
 def delete_expired() -> None:
-    """Drop sign-ins nobody finished, and disconnect people who are no longer members."""
+    """Drop sign-ins nobody finished and old lines of ledgers, and disconnect people who are no longer members."""
+    ledger.delete_old()
     PendingAuthorization.objects.filter(expires_at__lt=timezone.now() - timedelta(minutes=5)).delete()
-    for connection in connections.former_members_connections():
+    for connection in disconnection.former_members_connections():
         _attempt(_disconnect, connection.pk)
 
 
 def _disconnect(pk: int) -> None:
     connection = Connection.objects.select_related("auth_config__organization", "user").get(pk=pk)
-    connections.disconnect(connection, actor=Actor.system(connection.auth_config.organization))
+    disconnection.disconnect(connection, actor=Actor.system(connection.auth_config.organization))
 
 
 def _attempt(work: Callable[[int], Any], pk: int) -> bool:

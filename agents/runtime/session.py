@@ -26,6 +26,7 @@ from aster.threads import in_db_thread, in_waiting_thread
 from integrations.mcp_client import AuthChallenge, Session, open_target
 from integrations.models import McpServer
 from integrations.services.refresh import mark_rejected, needs_reconnect
+from integrations.services.step_up import missing_scopes, want_scopes
 
 Progress = ProgressFnT
 
@@ -66,11 +67,16 @@ async def _open_and_call(ready: ReadyCall, arguments: dict[str, Any], progress: 
 
 @asynccontextmanager
 async def _explained(ready: ReadyCall) -> AsyncIterator[None]:
-    """A server that refuses a token that was just renewed refuses the person: only connecting again helps."""
+    """A server that refuses a token that was just renewed refuses the person: only connecting again helps. One that
+    wants more rights says which (step-up)."""
     try:
         yield
     except AuthChallenge as refused:
-        if ready.connection is None or ready.connection.user is None or refused.status != 401:
+        if ready.connection is None:
+            raise
+        if scopes := missing_scopes(refused):
+            raise await in_db_thread(want_scopes, ready.server, ready.connection, scopes) from None
+        if ready.connection.user is None or refused.status != 401:
             raise
         await in_db_thread(mark_rejected, ready.connection, refused.message)
         raise needs_reconnect(ready.connection) from None

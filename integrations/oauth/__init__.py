@@ -5,7 +5,8 @@
     registration    RFC 7591                          a client id at an authorization server
     authorization   RFC 6749 §4.1, 7636, 9207         the address people are sent to, and what comes back
     tokens          RFC 6749 §5                       what a token endpoint answers
-    token_requests  RFC 6749 §4.1.3, 4.4, 6, RFC 7009 what a token endpoint is asked
+    token_requests  RFC 6749 §4.1.3, 4.4, 6, RFC 7009, 8693, 7523 §2.1  what a token endpoint is asked
+    client_assertion  RFC 7523 §2.2                   a client that signs instead of sending a secret
     sender          the only module that touches the network; wording cleans what providers say before people see it
 
 Nothing here knows the database, Django or a user. Strings that identify something (issuer, resource, endpoints) stay

@@ -19,6 +19,21 @@ MAX_BODY = 1024 * 1024
 TOTAL_SECONDS = 15.0
 
 
+class NoAnswer(UpstreamError):
+    """The request went out, and nothing came back: the other side may have acted on it."""
+
+
+# Before these a request may have arrived; failing to connect is something else.
+_PERHAPS_RECEIVED = (
+    httpx2.ReadTimeout,
+    httpx2.ReadError,
+    httpx2.WriteTimeout,
+    httpx2.WriteError,
+    httpx2.RemoteProtocolError,
+    egress.DeadlineExceeded,
+)
+
+
 @dataclass(frozen=True)
 class Answer:
     """A whole HTTP answer. It may hold tokens, so a repr shows neither headers nor body."""
@@ -42,7 +57,8 @@ def send(
     """Send one request and read the answer, all within `seconds`.
 
     A redirect is an answer like any other: following it would carry codes and secrets to an address nobody vetted.
-    Raises UpstreamError (with this `step`) when there is no answer, it is too long, or the address is refused.
+    Raises UpstreamError (with this `step`) when there is no answer (NoAnswer if the request may have arrived), it is
+    too long, or the address is refused.
     """
     asked = {"accept": "application/json", **(headers or {})}
     try:
@@ -54,6 +70,8 @@ def send(
     except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
         error = egress.explain(exc, url)
         error.step = step
+        if isinstance(exc, _PERHAPS_RECEIVED):
+            error = NoAnswer(error.message, step=step, code=error.code, retryable=error.retryable, hint=error.hint)
         # The cause carries the request, and with it the client's secret: not into a traceback.
         raise error from None
 

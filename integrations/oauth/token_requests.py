@@ -1,4 +1,5 @@
-"""What a token endpoint is asked: RFC 6749 §4.1.3 (code), §4.4 (client), §6 (refresh), and RFC 7009 (revoke)."""
+"""What a token endpoint is asked: RFC 6749 §4.1.3 (code), §4.4 (client), §6 (refresh), RFC 8693 (exchange), RFC 7523
+(assertion), and RFC 7009 (revoke)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from aster.errors import InvalidInput, UpstreamError
 from integrations.oauth.authorization import refuse_reserved
-from integrations.oauth.sender import Answer, Http, read_json_object, send
+from integrations.oauth.client_assertion import encode_private_key_jwt
+from integrations.oauth.sender import Answer, Http, NoAnswer, read_json_object, send
 from integrations.oauth.tokens import TokenSet, TokenUnavailable, parse_token_response
 from integrations.oauth.wording import describe_error, name_host, read_error
 
@@ -36,21 +38,34 @@ TOKEN_PARAMETERS = frozenset(
         "resource",
         "username",
         "password",
+        "subject_token",
+        "subject_token_type",
+        "actor_token",
+        "actor_token_type",
+        "requested_token_type",
     }
 )
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
+ID_JAG = "urn:ietf:params:oauth:token-type:id-jag"
 
 
 @dataclass(frozen=True)
 class TokenEndpoint:
     """Where tokens come from, and as which client. `extra` are configured parameters for every token request.
 
-    `auth_method` is one of `registration.AUTH_METHODS`.
+    `auth_method` is one of `registration.AUTH_METHODS` or `private_key_jwt`, which signs with `private_key` (PEM or
+    JWK) for the authorization server called `issuer`.
     """
 
     url: str
     client_id: str
     client_secret: str | None = field(default=None, repr=False)
     auth_method: str = "none"
+    private_key: str | None = field(default=None, repr=False)
+    issuer: str = ""
     resource: str | None = None
     audience: str | None = None
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -100,6 +115,36 @@ def client_credentials(
     return _request_tokens(endpoint, "client_credentials", {"scope": scope}, http, now, hide=[])
 
 
+def exchange_token(
+    endpoint: TokenEndpoint,
+    *,
+    subject_token: str,
+    subject_token_type: str,
+    http: Http,
+    scope: str | None = None,
+    requested_token_type: str | None = None,
+    audience: str | None = None,
+    now: datetime | None = None,
+) -> TokenSet:
+    """A token for a token (RFC 8693 §2.1). Raises as exchange_code().
+
+    With `requested_token_type` ID_JAG the answer is not a token to send but an assertion for `assert_identity()`.
+    """
+    sent = {
+        **{"subject_token": subject_token, "subject_token_type": subject_token_type, "scope": scope},
+        **{"requested_token_type": requested_token_type, "audience": audience},
+    }
+    accepted = ("n_a",) if requested_token_type == ID_JAG else ()
+    return _request_tokens(endpoint, TOKEN_EXCHANGE, sent, http, now, hide=[subject_token], token_types=accepted)
+
+
+def assert_identity(
+    endpoint: TokenEndpoint, *, assertion: str, http: Http, scope: str | None = None, now: datetime | None = None
+) -> TokenSet:
+    """Tokens for the person a signed assertion names (RFC 7523 §2.1, ID-JAG). Raises as exchange_code()."""
+    return _request_tokens(endpoint, JWT_BEARER, {"assertion": assertion, "scope": scope}, http, now, hide=[assertion])
+
+
 def revoke(
     endpoint: TokenEndpoint,
     *,
@@ -138,19 +183,22 @@ def _request_tokens(
     now: datetime | None,
     *,
     hide: list[str | None],
+    token_types: tuple[str, ...] = (),
 ) -> TokenSet:
     now = now or datetime.now(UTC)  # Before the request: the lifetime counts from when the provider issued the token.
     refuse_reserved(endpoint.extra, TOKEN_PARAMETERS)
-    configured = {**endpoint.extra, "audience": endpoint.audience} if endpoint.audience else endpoint.extra
+    configured = dict(endpoint.extra)
+    if endpoint.audience and not sent.get("audience"):
+        configured["audience"] = endpoint.audience
     body: str = prepare_token_request(grant_type, urlencode(configured), resource=endpoint.resource, **sent)
     try:
         answer = _post(endpoint, endpoint.url, body, http)
     except UpstreamError as error:
         if error.retryable:
-            raise TokenUnavailable(error.message, hint=error.hint) from None
+            raise TokenUnavailable(error.message, hint=error.hint, lost=isinstance(error, NoAnswer)) from None
         raise
     hide = [*hide, endpoint.client_secret]
-    return parse_token_response(answer.status, answer.headers, answer.body, now=now, hide=hide)
+    return parse_token_response(answer.status, answer.headers, answer.body, now=now, hide=hide, token_types=token_types)
 
 
 def _post(endpoint: TokenEndpoint, url: str, body: str, http: Http) -> Answer:
@@ -158,11 +206,19 @@ def _post(endpoint: TokenEndpoint, url: str, body: str, http: Http) -> Answer:
     if method is None:
         words = f"Aster cannot authenticate with {endpoint.auth_method}. Choose one of {', '.join(_AUTH_METHODS)}."
         raise InvalidInput(words, fields={"token_endpoint_auth_method": [words]})
-    if endpoint.auth_method != "none" and not endpoint.client_secret:
-        words = "Enter the client secret, or choose the authentication method “none”."
-        raise InvalidInput(words, fields={"client_secret": [words]})
+    secret = endpoint.private_key if endpoint.auth_method == "private_key_jwt" else endpoint.client_secret
+    if endpoint.auth_method != "none" and not secret:
+        name, what = (
+            ("client_private_key", "private key")
+            if endpoint.auth_method == "private_key_jwt"
+            else ("client_secret", "client secret")
+        )
+        words = f"Enter the {what}, or choose the authentication method “none”."
+        raise InvalidInput(words, fields={name: [words]})
     headers = {"content-type": "application/x-www-form-urlencoded"}
-    client = ClientAuth(endpoint.client_id, endpoint.client_secret, method)
+    # RFC 7523bis: an assertion names the authorization server by its issuer; strict ones refuse the endpoint's URL.
+    client = ClientAuth(endpoint.client_id, secret, method)
+    client.audience = endpoint.issuer or endpoint.url
     url, headers, body = client.prepare("POST", url, headers, body)
     return send(http, "POST", url, step="token", headers=headers, content=body.encode())
 
@@ -180,4 +236,5 @@ _AUTH_METHODS: dict[str, Any] = {
     "client_secret_basic": _encode_client_secret_basic,
     "client_secret_post": encode_client_secret_post,
     "none": encode_none,
+    "private_key_jwt": encode_private_key_jwt,
 }

@@ -45,12 +45,14 @@ class TokenSet:
     token_type: str = "Bearer"
     expires_at: datetime | None = None
     scope: str | None = None
+    id_token: str | None = field(default=None, repr=False)
 
     def merged_with(self, previous: TokenSet) -> TokenSet:
         """This answer to a refresh, with what it may leave out because it stays as it was (RFC 6749 §5.1, §6)."""
         return replace(
             self,
             refresh_token=self.refresh_token or previous.refresh_token,
+            id_token=self.id_token or previous.id_token,
             scope=self.scope if self.scope is not None else previous.scope,
         )
 
@@ -74,21 +76,32 @@ class TokenRefused(UpstreamError):
 
 
 class TokenUnavailable(UpstreamError):
-    """The token endpoint cannot answer now: keep the tokens, try again after `retry_after` seconds (None: not said)."""
+    """The token endpoint cannot answer now: keep the tokens, try again after `retry_after` seconds (None: not said).
+
+    `lost` if the request may have arrived: then the provider may have answered with tokens that nobody received.
+    """
 
     code = "token_unavailable"
 
-    def __init__(self, message: str, *, retry_after: float | None = None, **kw: Any) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, lost: bool = False, **kw: Any) -> None:
         super().__init__(message, step="token", retryable=True, **kw)
         self.retry_after = retry_after
+        self.lost = lost
 
 
 def parse_token_response(
-    status: int, headers: Mapping[str, str], body: bytes, *, now: datetime, hide: Collection[str | None] = ()
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    now: datetime,
+    hide: Collection[str | None] = (),
+    token_types: Collection[str] = (),
 ) -> TokenSet:
     """The tokens in a token endpoint's answer that was asked for at `now` (aware).
 
-    `hide` lists the secrets of the request: they are blanked where the provider repeats them. Raises TokenRefused,
+    `hide` lists the secrets of the request: they are blanked where the provider repeats them. `token_types` are
+    accepted besides bearer (`n_a`, RFC 8693 §2.2.1, for what is no access token). Raises TokenRefused,
     TokenUnavailable (429 and 5xx, whatever the body says), or UpstreamError(step="token") for an answer that is none.
     """
     if status in (408, 425, 429) or status >= 500:
@@ -106,10 +119,10 @@ def parse_token_response(
     if not 200 <= status < 300:
         words = describe_error(document, hide=hide) or "no reason given"
         raise _unusable(f"The provider's token endpoint answered HTTP {status}: {words}")
-    return _read_tokens(document, now)
+    return _read_tokens(document, now, token_types)
 
 
-def _read_tokens(document: Mapping[str, Any], now: datetime) -> TokenSet:
+def _read_tokens(document: Mapping[str, Any], now: datetime, token_types: Collection[str]) -> TokenSet:
     authed_user = document.get("authed_user")
     if "access_token" not in document and isinstance(authed_user, Mapping):
         document = authed_user  # Slack puts a user's token there when no bot was installed.
@@ -117,11 +130,12 @@ def _read_tokens(document: Mapping[str, Any], now: datetime) -> TokenSet:
     if access_token is None:
         raise _unusable("The provider's token endpoint answered without an access token.")
     kind = document.get("token_type") or "bearer"
-    if not isinstance(kind, str) or kind.lower() not in _BEARER_TYPES:
+    if not isinstance(kind, str) or kind.lower() not in (*_BEARER_TYPES, *token_types):
         raise _unusable(f"The provider issued a token of the type {clean_words(kind) or 'unknown'}; only Bearer works.")
     return TokenSet(
         access_token=access_token,
         refresh_token=_read_token(document, "refresh_token"),
+        id_token=_read_token(document, "id_token"),
         expires_at=_read_expiry(document.get("expires_in"), now),
         scope=_read_scope(document.get("scope")),
     )

@@ -1,10 +1,12 @@
-"""Which OAuth client Aster is at a provider: pasted by an admin, or registered once per issuer (RFC 7591)."""
+"""Which OAuth client Aster is at a provider: pasted by an admin, a metadata document, or registered (RFC 7591)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
+from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
@@ -24,27 +26,72 @@ class OAuthClient:
 
 
 def client_for(auth: AuthConfig, *, actor: Actor) -> OAuthClient:
-    """The client to use for `auth`. Registers one if the mode is dynamic and there is none for this issuer yet."""
+    """The client to use for `auth`, in the order of the MCP specification: a pasted one, the client metadata document,
+    one that was registered, a new registration. Raises InvalidInput when an admin has to paste one.
+    """
     if auth.client_id:
-        return OAuthClient(auth.client_id, auth.client_secret, known_auth_method(auth))
-    if auth.client_mode != ClientMode.DYNAMIC:
-        raise InvalidInput(
-            f"{auth} has no client ID yet. Create an OAuth app at the provider, allow the callback URL "
-            f"{callback_url()} there, and have an admin paste the client ID here.",
-            code="client_missing",
-            fields={"client_id": ["Paste the provider's client ID."]},
-        )
-    now = timezone.now()
+        return _pasted(auth)
+    if _uses_metadata_document(auth):
+        return OAuthClient(settings.ASTER_CLIENT_METADATA_URL)
+    if auth.client_mode in (ClientMode.AUTO, ClientMode.DYNAMIC):
+        stored = auth.registrations.filter(issuer=_issuer_key(auth)).first()
+        if stored and set(_redirect_uris(auth)) <= set(stored.redirect_uris) and not _expired(stored, timezone.now()):
+            return _registered(stored)
+        return _register(auth, stored, actor=actor)
+    raise InvalidInput(
+        f"{auth} has no client ID yet. Create an OAuth app at the provider, allow the callback URL "
+        f"{callback_url()} there, and have an admin paste the client ID here.",
+        code="client_missing",
+        fields={"client_id": ["Paste the provider's client ID."]},
+    )
+
+
+def client_of(auth: AuthConfig) -> OAuthClient:
+    """The client `auth` has already; asks nobody. One without an id if there is none."""
+    if auth.client_id:
+        return _pasted(auth)
     stored = auth.registrations.filter(issuer=_issuer_key(auth)).first()
-    if stored and set(_redirect_uris(auth)) <= set(stored.redirect_uris) and not _expired(stored, now):
-        return OAuthClient(stored.client_id, stored.client_secret, stored.token_endpoint_auth_method)
-    return _register(auth, stored, actor=actor)
+    if stored:
+        return _registered(stored)
+    return OAuthClient(settings.ASTER_CLIENT_METADATA_URL if _uses_metadata_document(auth) else "")
+
+
+def _pasted(auth: AuthConfig) -> OAuthClient:
+    return OAuthClient(auth.client_id, auth.client_secret, known_auth_method(auth))
+
+
+def _registered(stored: ClientRegistration) -> OAuthClient:
+    return OAuthClient(stored.client_id, stored.client_secret, stored.token_endpoint_auth_method)
+
+
+def _uses_metadata_document(auth: AuthConfig) -> bool:
+    """A Client ID Metadata Document: a URL of ours that providers fetch, so they must be able to reach it."""
+    if auth.client_mode == ClientMode.CIMD:
+        if not settings.ASTER_CLIENT_METADATA_URL:
+            raise InvalidInput(
+                "Client metadata documents need Aster at an https address that the provider can reach. "
+                "Ask the operator to set ASTER_PUBLIC_URL or ASTER_CLIENT_METADATA_URL, or choose another client mode.",
+                code="client_metadata_unreachable",
+            )
+        return True
+    supported = auth.provider_metadata.get("client_id_metadata_document_supported") is True
+    # The document lists one callback; a client with further ones has to be registered.
+    possible = bool(settings.ASTER_CLIENT_METADATA_URL) and not auth.allowed_redirect_uris
+    return auth.client_mode == ClientMode.AUTO and supported and possible
+
+
+def client_metadata() -> dict[str, Any]:
+    """The document at ASTER_CLIENT_METADATA_URL: who Aster is to providers that never met it."""
+    document = registration.registration_request(redirect_uris=[callback_url()], token_endpoint_auth_method="none")
+    return {"client_id": settings.ASTER_CLIENT_METADATA_URL, **document, "client_uri": settings.ASTER_PUBLIC_URL}
 
 
 def known_auth_method(auth: AuthConfig) -> str:
     """How a pasted client proves itself: as the admin chose, else by what the provider supports."""
     if auth.token_endpoint_auth_method:
         return auth.token_endpoint_auth_method
+    if auth.client_private_key:
+        return "private_key_jwt"
     if not auth.client_secret:
         return "none"
     supported = auth.provider_metadata.get("token_endpoint_auth_methods_supported")
@@ -93,7 +140,7 @@ def _register(auth: AuthConfig, outdated: ClientRegistration | None, *, actor: A
     except IntegrityError:
         # Two people clicked Connect at once; both registrations work, the first stored one is kept.
         row = auth.registrations.get(issuer=row.issuer)
-    return OAuthClient(row.client_id, row.client_secret, row.token_endpoint_auth_method)
+    return _registered(row)
 
 
 def _ask_for_client(auth: AuthConfig, uris: list[str]) -> registration.RegisteredClient:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef
 from django.utils import timezone
 
 from aster import crypto, egress
 from aster.accounts import audit
 from aster.accounts.access import CONNECT, Actor
-from aster.accounts.models import Membership
+from aster.accounts.models import User
 from aster.celery import enqueue
-from aster.errors import Conflict, InvalidInput, NotFound, UpstreamError
+from aster.errors import InvalidInput, NotFound, UpstreamError
 from integrations.models import (
     AuthConfig,
     AuthType,
@@ -24,19 +23,19 @@ from integrations.models import (
     ConnectionStatus,
     McpServer,
     PendingAuthorization,
+    RefreshOutcome,
     ResourceMode,
     callback_url,
 )
 from integrations.oauth import authorization, token_requests, tokens
-from integrations.services import refresh
+from integrations.services import grants, ledger, refresh
 from integrations.services.clients import OAuthClient, client_for
-from integrations.services.discovery import hydrate, needs_discovery
-
-# How long disconnecting waits for a refresh in flight.
-HOLD_SECONDS = 5.0
-
+from integrations.services.discovery import check_pkce, follow_provider, hydrate, needs_discovery
+from integrations.services.step_up import scopes_to_request
 
 MAX_JOURNEYS = 10
+# What a provider's metadata said is asked again before a sign-in when it is older than this.
+METADATA_AGE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -48,28 +47,84 @@ class Begun:
 
 
 def begin_connection(
-    auth: AuthConfig, *, actor: Actor, redirect_uri: str = "", browser: str = "", return_to: str = ""
+    auth: AuthConfig,
+    *,
+    actor: Actor,
+    redirect_uri: str = "",
+    browser: str = "",
+    return_to: str = "",
+    subject_token: str = "",
+    subject_token_type: str = "",
 ) -> Begun:
     """Start a connection of the acting person at `auth`.
 
     `redirect_uri` is Aster's own callback unless an API caller asks for one the auth config allows. `browser` binds the
-    journey to a browser session. Raises InvalidInput or UpstreamError; nothing is left behind then.
+    journey to a browser session. `subject_token` is for derived sign-ins only: the token to exchange, instead of the
+    person's own sign-in at the source. Raises InvalidInput or UpstreamError; nothing is left behind then.
     """
     actor.require_scope(CONNECT)
     if auth.auth_type == AuthType.CLIENT_CREDENTIALS:
         actor.require_admin()
         return Begun(connection=connect_organization(auth, actor=actor))
-    if auth.auth_type != AuthType.AUTHORIZATION_CODE:
+    if not auth.needs_person:
         raise InvalidInput(f"{auth} needs no sign-in: its credentials are shared.", code="no_sign_in_needed")
+    derive = auth if auth.is_derived else None
+    if derive is not None:
+        if subject_token or _is_connected(derive.subject_config, actor):
+            kind = subject_token_type or token_requests.ACCESS_TOKEN
+            return Begun(connection=_derive_connection(derive, (subject_token, kind), actor=actor))
+        auth = _source_of(derive)
     redirect_uri = redirect_uri or callback_url()
     if redirect_uri not in (callback_url(), *auth.allowed_redirect_uris):
         message = "This redirect URI is not allowed. An admin can add it to the auth config's allowed redirect URIs."
         raise InvalidInput(message, fields={"redirect_uri": [message]})
-    discover_provider(auth, actor=actor)
+    current = Connection.objects.filter(auth_config=auth, user=actor.person).first()
+    troubled = current is not None and (current.status == ConnectionStatus.ERROR or bool(current.wanted_scopes))
+    discover_provider(auth, actor=actor, recheck=troubled)
+    check_pkce(auth)
     client = client_for(auth, actor=actor)
-    journey = PendingAuthorization(redirect_uri=redirect_uri, return_to=return_to)
+    journey = PendingAuthorization(redirect_uri=redirect_uri, return_to=return_to, derive=derive)
     journey.browser = crypto.digest(browser) if browser else ""
+    journey.scopes = scopes_to_request(auth, current)
     return Begun(authorization_url=_set_out(journey, auth, client, actor=actor))
+
+
+def _is_connected(auth: AuthConfig | None, actor: Actor) -> bool:
+    rows = Connection.objects.filter(auth_config=auth, user=actor.person, status=ConnectionStatus.CONNECTED)
+    return auth is not None and rows.exists()
+
+
+def _source_of(derived: AuthConfig) -> AuthConfig:
+    if derived.subject_config is None:
+        raise InvalidInput(f"{derived} does not say whose sign-in it is derived from. Ask an admin to choose one.")
+    return derived.subject_config
+
+
+def _derive_connection(auth: AuthConfig, subject: tuple[str, str], *, actor: Actor) -> Connection:
+    """A grant for the person's sign-in at the source, or for a token that a script handed in."""
+    discover_provider(auth, actor=actor)
+    grant = _new_grant(auth, client_for(auth, actor=actor), actor.person)
+    grant.subject_token, grant.subject_token_type = subject if subject[0] else ("", "")
+    source = refresh.find_subject(grant)
+    with egress.deadline(2 * grants.TOKEN_REQUEST_SECONDS):
+        answer = grants.request_token(auth, grant, source)
+    return _store_grant(grant, answer, auth.scopes, actor=actor)
+
+
+def _new_grant(auth: AuthConfig, client: OAuthClient, user: User | None) -> Connection:
+    """A grant to be asked for, bound to the client and endpoints of now."""
+    return Connection(
+        auth_config=auth,
+        user=user,
+        issuer=auth.issuer,
+        client_id=client.client_id,
+        client_secret=client.client_secret,
+        token_endpoint_auth_method=client.auth_method,
+        token_url=auth.token_url,
+        revocation_url=auth.revocation_url,
+        resource=auth.resource,
+        origins=origins_of(auth),
+    )
 
 
 def _set_out(journey: PendingAuthorization, auth: AuthConfig, client: OAuthClient, *, actor: Actor) -> str:
@@ -80,7 +135,7 @@ def _set_out(journey: PendingAuthorization, auth: AuthConfig, client: OAuthClien
     pkce = authorization.new_pkce() if auth.use_pkce else None
     state = authorization.new_state()
     supported = auth.provider_metadata.get("scopes_supported")
-    scopes = authorization.add_offline_access(auth.scopes, supported if isinstance(supported, list) else ())
+    scopes = authorization.add_offline_access(journey.scopes, supported if isinstance(supported, list) else ())
     journey.state_digest = crypto.digest(state)
     journey.auth_config, journey.organization, journey.user = auth, actor.organization, actor.person
     journey.verifier = pkce.verifier if pkce else ""
@@ -115,18 +170,26 @@ def _forget_old_journeys(auth: AuthConfig, actor: Actor) -> None:
 
 def origins_of(auth: AuthConfig) -> list[str]:
     """Where a grant at `auth` may be sent: the servers that use it now."""
-    return sorted({server.origin for server in auth.servers.exclude(url="")})
+    return [] if auth._state.adding else sorted({server.origin for server in auth.servers.exclude(url="")})
 
 
-def discover_provider(auth: AuthConfig, *, actor: Actor) -> None:
-    """Make sure the endpoints of `auth` are known, asking the provider once and keeping the answer."""
-    if needs_discovery(auth) and (server := auth.servers.exclude(url="").first()):
-        result = hydrate(auth, server)
+def discover_provider(auth: AuthConfig, *, actor: Actor, recheck: bool = False) -> None:
+    """Make sure the endpoints of `auth` are known and still true, asking the provider at most once an hour.
+
+    `recheck` asks at once: something is wrong, and the server may have moved to another provider. One that cannot be
+    asked now keeps nobody from signing in with what is known.
+    """
+    server = auth.servers.exclude(url="").order_by("pk").first()
+    missing = needs_discovery(auth)
+    outdated = auth.discovered_at is not None and auth.discovered_at < timezone.now() - METADATA_AGE
+    if server and (missing or recheck or outdated):
+        result = hydrate(auth, server) if missing else follow_provider(auth, server)
         if result and result.oauth:
-            auth.save(update_fields=auth.changed_fields())
+            audit.save_audited(auth, actor=actor, action="discovered")
         elif result and result.problem and not auth.token_url:
             raise UpstreamError(result.problem, step="discovery", hint="Ask an admin to check the server's address.")
-    if not auth.token_url or (auth.needs_person and not auth.authorization_url):
+    sends_people = auth.auth_type == AuthType.AUTHORIZATION_CODE
+    if not auth.token_url or (sends_people and not auth.authorization_url):
         raise UpstreamError(
             f"Aster does not know where to sign in for {auth}.",
             step="discovery",
@@ -163,14 +226,17 @@ def complete_connection(params: Mapping[str, str], *, actor: Actor, browser: str
         resource=pending.resource,
         origins=pending.origins,
     )
-    return _store_grant(grant, answer, pending.scopes, actor=actor)
+    connection = _store_grant(grant, answer, pending.scopes, actor=actor)
+    if pending.derive is not None:
+        return _derive_connection(pending.derive, ("", ""), actor=actor)
+    return connection
 
 
 def _exchange_code(pending: PendingAuthorization, code: str) -> tokens.TokenSet:
     try:
-        with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
+        with egress.deadline(grants.TOKEN_REQUEST_SECONDS):
             return token_requests.exchange_code(
-                refresh.endpoint_of(pending.auth_config, pending),
+                grants.endpoint_of(pending.auth_config, pending),
                 code=code,
                 redirect_uri=pending.redirect_uri,
                 code_verifier=pending.verifier or None,
@@ -179,7 +245,7 @@ def _exchange_code(pending: PendingAuthorization, code: str) -> tokens.TokenSet:
             )
     except tokens.TokenRefused as refused:
         if refused.error == "invalid_client":
-            refresh.forget_client(pending)
+            grants.forget_client(pending)
         raise
 
 
@@ -205,32 +271,16 @@ def _redeem(state: str, *, actor: Actor, browser: str) -> PendingAuthorization:
 def connect_organization(auth: AuthConfig, *, actor: Actor) -> Connection:
     """Client credentials: ask for a token at once; the connection belongs to the organization (RFC 6749 §4.4)."""
     discover_provider(auth, actor=actor)
-    client = client_for(auth, actor=actor)
-    grant = Connection(
-        auth_config=auth,
-        user=None,
-        issuer=auth.issuer,
-        client_id=client.client_id,
-        client_secret=client.client_secret,
-        token_endpoint_auth_method=client.auth_method,
-        token_url=auth.token_url,
-        revocation_url=auth.revocation_url,
-        resource=auth.resource,
-        origins=origins_of(auth),
-    )
-    with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
-        answer = refresh.request_token(auth, grant)
+    grant = _new_grant(auth, client_for(auth, actor=actor), None)
+    with egress.deadline(grants.TOKEN_REQUEST_SECONDS):
+        answer = grants.request_token(auth, grant)
     return _store_grant(grant, answer, auth.scopes, actor=actor)
 
 
 def request_test_token(auth: AuthConfig, client: OAuthClient) -> str:
     """A client-credentials token for an auth config that is not stored yet; nothing is kept."""
-    unsaved = Connection(
-        auth_config=auth, token_url=auth.token_url, client_id=client.client_id, client_secret=client.client_secret,
-        token_endpoint_auth_method=client.auth_method, resource=auth.resource,
-    )  # fmt: skip
-    with egress.deadline(refresh.TOKEN_REQUEST_SECONDS):
-        return refresh.request_token(auth, unsaved).access_token
+    with egress.deadline(grants.TOKEN_REQUEST_SECONDS):
+        return grants.request_token(auth, _new_grant(auth, client, None)).access_token
 
 
 def _store_grant(grant: Connection, answer: tokens.TokenSet, asked: list[str], *, actor: Actor) -> Connection:
@@ -240,20 +290,23 @@ def _store_grant(grant: Connection, answer: tokens.TokenSet, asked: list[str], *
         name: getattr(grant, name)
         for name in (
             *("issuer", "client_id", "client_secret", "token_endpoint_auth_method"),
-            *("token_url", "revocation_url", "resource", "origins"),
+            *("token_url", "revocation_url", "resource", "origins", "subject_token", "subject_token_type"),
         )
     }
-    can_refresh = bool(answer.refresh_token) or grant.auth_config.auth_type == AuthType.CLIENT_CREDENTIALS
+    grant.refresh_token = answer.refresh_token or ""
     values |= {
         "access_token": answer.access_token,
         "refresh_token": answer.refresh_token or "",
+        "id_token": answer.id_token or "",
         "expires_at": answer.expires_at,
         # An omitted scope means that all that was asked for was granted (RFC 6749 §5.1).
         "scopes": answer.scope.split() if answer.scope is not None else list(asked),
+        "requested_scopes": list(asked),
+        "wanted_scopes": [],
         "status": ConnectionStatus.CONNECTED,
         "claim": None,
         "claimed_until": None,
-        "refresh_at": refresh.next_refresh(now, answer.expires_at, can_refresh=can_refresh),
+        "refresh_at": refresh.next_refresh(now, answer.expires_at, can_refresh=grant.can_refresh),
         "refreshed_at": now,
         "failures": 0,
         "last_error": "",
@@ -278,6 +331,7 @@ def _write_grant(grant: Connection, values: dict[str, Any], actor: Actor) -> Con
         connection.generation += 1
         connection.save()
         audit.record(actor, "connected", connection, {"scopes": [None, connection.scopes]})
+        ledger.write(connection, RefreshOutcome.SIGNED_IN, "sign-in", generation=connection.generation)
         servers = McpServer.objects.filter(auth_config=grant.auth_config, is_enabled=True)
         servers.update(sync_due_at=timezone.now())
         # Trouble from before this sign-in says nothing about now.
@@ -293,50 +347,3 @@ def find_connection(pk: int, *, actor: Actor) -> Connection:
     if connection is None:
         raise NotFound("There is no such connection.")
     return connection
-
-
-def disconnect(connection: Connection, *, actor: Actor) -> token_requests.Revocation:
-    """Revoke the grant at the provider, then delete it. A provider that fails does not keep the tokens here.
-
-    Revoking comes first: if the process dies in between, the person sees the connection and can disconnect again; the
-    other way round a live grant would be forgotten. Only the grant that was revoked is deleted: one that was refreshed
-    meanwhile is revoked too.
-    """
-    if connection.user is None or connection.user != actor.user:
-        actor.require_admin()
-    actor.require_scope(CONNECT)
-    for _ in range(3):
-        held = _hold(connection, actor)
-        outcome = refresh.revoke_tokens(
-            held.auth_config, held, access_token=held.access_token, refresh_token=held.refresh_token
-        )
-        if _delete_grant(held, outcome, actor):
-            return outcome
-    raise Conflict(f"The connection to {connection.auth_config} keeps changing. Try again.")
-
-
-def _hold(connection: Connection, actor: Actor) -> Connection:
-    """The row as it is once a refresh in flight has finished, claimed against the next one; after a while without."""
-    give_up = time.monotonic() + HOLD_SECONDS
-    while True:
-        row = find_connection(connection.pk, actor=actor)
-        if row.status != ConnectionStatus.CONNECTED or refresh.claim_connection(row) or time.monotonic() > give_up:
-            return row
-        time.sleep(0.1)
-
-
-def _delete_grant(held: Connection, outcome: token_requests.Revocation, actor: Actor) -> bool:
-    with transaction.atomic():
-        rows = Connection.objects.select_for_update().filter(pk=held.pk, generation=held.generation)
-        if rows.order_by("pk").first() is None:
-            return False
-        audit.record(actor, "disconnected", held, {"revocation": [None, f"{outcome.outcome}: {outcome.words}"]})
-        held.delete()
-    return True
-
-
-def former_members_connections() -> list[Connection]:
-    """Grants whose person has left the organization; they are revoked in the background."""
-    rows = Connection.objects.exclude(user=None).select_related("auth_config__organization", "user")
-    member = Membership.objects.filter(user=OuterRef("user"), organization=OuterRef("auth_config__organization"))
-    return list(rows.filter(~Exists(member), user__is_superuser=False)[:100])

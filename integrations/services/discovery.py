@@ -25,6 +25,7 @@ class Discovered:
     requires_auth: bool
     oauth: discovery.Discovery | None
     problem: str = ""
+    problem_code: str = ""
 
     def as_json(self) -> dict[str, Any]:
         found = self.oauth
@@ -65,8 +66,11 @@ def discover_server(url: str, *, actor: Actor) -> Discovered:
     return result
 
 
-def discover_url(url: str, *, issuer: str | None = None) -> Discovered:
-    """Send one unauthenticated request to the server, then follow its challenge to the metadata."""
+def discover_url(url: str, *, issuer: str | None = None, allow_legacy: bool = False) -> Discovered:
+    """Send one unauthenticated request to the server, then follow its challenge to the metadata.
+
+    `issuer` pins one of its authorization servers; `allow_legacy` permits the default endpoints of 2025-03-26.
+    """
     try:
         target = Target(transport="streamable_http", url=url, timeout=DISCOVERY_SECONDS / 2, key=url)
         async_to_sync(check_target)(target)
@@ -75,38 +79,82 @@ def discover_url(url: str, *, issuer: str | None = None) -> Discovered:
         challenge = challenges.bearer_challenge(wants.www_authenticate)
     except AsterError as problem:
         # It may still publish metadata (an SSE server, or one that is down right now).
-        found = _from_metadata(url, None, issuer, requires_auth=False)
+        found = _from_metadata(url, None, issuer, requires_auth=False, allow_legacy=allow_legacy)
         return found if found.oauth else Discovered(False, None, problem.message)
-    return _from_metadata(url, challenge, issuer, requires_auth=True)
+    return _from_metadata(url, challenge, issuer, requires_auth=True, allow_legacy=allow_legacy)
 
 
 def _from_metadata(
-    url: str, challenge: challenges.BearerChallenge | None, issuer: str | None, *, requires_auth: bool
+    url: str,
+    challenge: challenges.BearerChallenge | None,
+    issuer: str | None,
+    *,
+    requires_auth: bool,
+    allow_legacy: bool,
 ) -> Discovered:
     try:
-        with egress.deadline(DISCOVERY_SECONDS):
-            found = discovery.discover(url, http=egress.client(), challenge=challenge, issuer=issuer)
+        found = discovery.discover(
+            url, http=egress.client(), challenge=challenge, issuer=issuer, allow_legacy_default_endpoints=allow_legacy
+        )
     except AsterError as problem:
-        return Discovered(requires_auth, None, problem.message)
+        return Discovered(requires_auth, None, problem.message, problem.code)
     return Discovered(True, found)
 
 
 def needs_discovery(auth: AuthConfig) -> bool:
     """Whether something is missing that only the provider's metadata can tell."""
-    if auth.auth_type == AuthType.CLIENT_CREDENTIALS:
-        return not auth.token_url
-    missing = not (auth.authorization_url and auth.token_url)
-    return auth.auth_type == AuthType.AUTHORIZATION_CODE and (missing or not auth.discovered_at)
+    missing = not auth.token_url or (auth.auth_type == AuthType.AUTHORIZATION_CODE and not auth.authorization_url)
+    never = auth.auth_type == AuthType.AUTHORIZATION_CODE and not auth.discovered_at
+    return auth.is_oauth and (missing or never)
 
 
 def hydrate(auth: AuthConfig, server: McpServer) -> Discovered | None:
     """Fill the empty OAuth fields of `auth` from the server's metadata (features S7); what an admin typed stays."""
     if not needs_discovery(auth) or not server.url:
         return None
-    result = discover_url(server.url, issuer=auth.issuer or None)
+    result = discover_url(server.url, issuer=auth.issuer or None, allow_legacy=auth.allow_legacy_endpoints)
     if result.oauth:
         apply_discovery(auth, result.oauth)
     return result
+
+
+def follow_provider(auth: AuthConfig, server: McpServer) -> Discovered:
+    """Ask again who protects `server`, and follow it there if that has changed.
+
+    Credentials belong to one issuer: registered clients are left behind, but a pasted one is the admin's to replace, so
+    then nothing changes and UpstreamError (`issuer_changed`) is raised.
+    """
+    pinned = auth.issuer or None
+    result = discover_url(server.url, issuer=pinned, allow_legacy=auth.allow_legacy_endpoints)
+    if result.problem_code == "issuer_changed":
+        if auth.client_id or not _was_found(auth, "issuer"):
+            hint = "An admin can check the new provider, then enter its issuer and the client made there."
+            raise UpstreamError(result.problem, step="discovery", code="issuer_changed", hint=hint)
+        result = discover_url(server.url, allow_legacy=auth.allow_legacy_endpoints)
+    if result.oauth:
+        _forget_found(auth)
+        apply_discovery(auth, result.oauth)
+    return result
+
+
+# Which fields discovery fills from which entries of the authorization server's metadata.
+_FOUND = {
+    "issuer": "issuer",
+    "authorization_url": "authorization_endpoint",
+    "token_url": "token_endpoint",
+    "registration_url": "registration_endpoint",
+    "revocation_url": "revocation_endpoint",
+}
+
+
+def _was_found(auth: AuthConfig, name: str) -> bool:
+    """Whether a field says what the metadata said, and not something an admin typed."""
+    return bool(getattr(auth, name)) and getattr(auth, name) == auth.provider_metadata.get(_FOUND[name])
+
+
+def _forget_found(auth: AuthConfig) -> None:
+    for name in [name for name in _FOUND if _was_found(auth, name)]:
+        setattr(auth, name, "")
 
 
 def apply_discovery(auth: AuthConfig, found: discovery.Discovery) -> None:
@@ -124,3 +172,19 @@ def apply_discovery(auth: AuthConfig, found: discovery.Discovery) -> None:
     auth.resource = auth.resource or found.resource or ""
     auth.scopes = auth.scopes or list(found.scopes)
     auth.provider_metadata = dict(found.metadata)
+
+
+def check_pkce(auth: AuthConfig) -> None:
+    """Refuse a provider whose metadata does not promise S256 (MCP authorization, §Authorization Code Protection).
+
+    Endpoints typed by hand have no metadata: whoever typed them vouches for them. Raises UpstreamError.
+    """
+    methods = auth.provider_metadata.get("code_challenge_methods_supported")
+    promised = isinstance(methods, list) and "S256" in methods
+    if auth.use_pkce and auth.provider_metadata and not promised and not auth.assume_pkce:
+        raise UpstreamError(
+            "The provider's metadata does not promise PKCE with S256, without which sign-in codes can be stolen.",
+            step="discovery",
+            code="pkce_unsupported",
+            hint="If the provider supports it all the same, an admin can say so: “Provider supports PKCE”.",
+        )

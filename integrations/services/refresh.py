@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django.db import connection as database
@@ -20,17 +21,24 @@ from django.db.models import BooleanField, ExpressionWrapper, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from aster import crypto, egress
+from aster import egress
 from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, UpstreamError
-from integrations.models import AuthConfig, AuthType, Connection, ConnectionStatus, PendingAuthorization, ResourceMode
+from integrations.models import AuthType, Connection, ConnectionStatus, RefreshOutcome
 from integrations.oauth import token_requests, tokens
-from integrations.services.clients import known_auth_method
+from integrations.services import ledger
+from integrations.services.grants import (
+    TOKEN_REQUEST_SECONDS,
+    Subject,
+    forget_client,
+    is_pasted_client,
+    request_token,
+    revoke_tokens,
+)
 
 logger = logging.getLogger(__name__)
 
-TOKEN_REQUEST_SECONDS = 15.0
 # Longer than the slowest token request and the waits to store its answer: no claim runs out under a live holder.
 LEASE = timedelta(seconds=45)
 WAIT_SECONDS = 20.0
@@ -56,7 +64,7 @@ def fresh_access_token(connection: Connection, *, rejected: str | None = None) -
     if forced or not row.is_fresh(timezone.now()):
         if _is_backing_off(row):
             raise _not_renewed(row)
-        row = refresh(row, forced=forced)
+        row = refresh(row, forced=forced, reason="rejected" if forced else "call")
         if row.access_token == rejected:
             mark_rejected(row, "the provider answers with the same token again.")
             raise needs_reconnect(row)
@@ -65,7 +73,7 @@ def fresh_access_token(connection: Connection, *, rejected: str | None = None) -
     return token
 
 
-def refresh(connection: Connection, *, forced: bool = False) -> Connection:
+def refresh(connection: Connection, *, forced: bool = False, reason: str = "call") -> Connection:
     """Refresh one grant, or wait for the process that is already doing it.
 
     `connection` is the row as it was read last. Returns it as stored afterwards: a newer grant or, unless `forced`, the
@@ -76,7 +84,7 @@ def refresh(connection: Connection, *, forced: bool = False) -> Connection:
     while claim is None and _holder_died(connection, give_up):
         claim = claim_connection(connection)
     if claim:
-        _renew(connection, claim)
+        _renew(connection, claim, reason)
     row = _load(connection.pk)
     if row.status == ConnectionStatus.ERROR:
         raise needs_reconnect(row)
@@ -90,7 +98,7 @@ def refresh_if_due(pk: int) -> AsterError | None:
     due = Connection.objects.due(timezone.now()).select_related("auth_config__organization", "user")
     row = due.filter(pk=pk).first()
     claim = claim_connection(row) if row else None
-    return _renew(row, claim) if row and claim else None
+    return _renew(row, claim, "background") if row and claim else None
 
 
 def due_connections() -> list[tuple[int, str]]:
@@ -112,8 +120,25 @@ def claim_connection(connection: Connection) -> uuid.UUID | None:
         failures=connection.failures,
         status=ConnectionStatus.CONNECTED,
     )
-    taken = Connection.objects.filter(free, unchanged).update(claim=claim, claimed_until=Now() + LEASE)
+    died = _died_holding(connection)
+    taken = Connection.objects.filter(free, unchanged).update(
+        claim=claim, claimed_until=Now() + LEASE, claimed_by=ledger.this_process()
+    )
+    if taken and died:
+        note_abandoned(connection, died)
     return claim if taken else None
+
+
+def _died_holding(connection: Connection) -> str:
+    """The process whose claim ran out before it said how its request ended; empty if there is none."""
+    ran_out = Connection.objects.filter(pk=connection.pk, claimed_until__lt=Now()).exclude(claim=None)
+    return ran_out.order_by("pk").values_list("claimed_by", flat=True).first() or ""
+
+
+def note_abandoned(connection: Connection, process: str) -> None:
+    words = "It ended without saying whether the provider had answered."
+    outcome, generation = RefreshOutcome.ABANDONED, connection.generation
+    ledger.keep(ledger.entry(connection, outcome, "", generation=generation, detail=words, process=process))
 
 
 def release_claim(connection: Connection, claim: uuid.UUID) -> None:
@@ -137,26 +162,66 @@ def _holder_died(connection: Connection, give_up: float) -> bool:
     return False
 
 
-def _renew(held: Connection, claim: uuid.UUID) -> AsterError | None:
+def _renew(held: Connection, claim: uuid.UUID, reason: str) -> AsterError | None:
     """One exchange with the provider, under a claim. The row says afterwards how it ended; so does the return value."""
+    started = time.monotonic()
     try:
-        auth = held.auth_config
+        subject = find_subject(held)
         _leave_database()
         with egress.deadline(TOKEN_REQUEST_SECONDS):
-            answer = request_token(auth, held)
+            answer = request_token(held.auth_config, held, subject)
     except AsterError as trouble:
-        if isinstance(trouble, tokens.TokenRefused) and trouble.error == "invalid_client":
-            forget_client(held)
-        if _ends_grant(held, trouble):
-            _mark_error(held, trouble.message, claim=claim)
-        else:
-            _postpone(held, claim, trouble)
+        note_trouble(held, claim, trouble, reason, seconds=time.monotonic() - started)
         return trouble
     except BaseException:
         release_claim(held, claim)
         raise
-    store_refreshed(held, answer)
+    store_refreshed(held, answer, reason, seconds=time.monotonic() - started)
     return None
+
+
+def note_trouble(held: Connection, claim: uuid.UUID, trouble: AsterError, reason: str, *, seconds: float) -> None:
+    """The provider gave no tokens: either the grant is over, or it is kept for another try."""
+    if isinstance(trouble, tokens.TokenRefused) and trouble.error == "invalid_client":
+        forget_client(held)
+    if not _ends_grant(held, trouble):
+        lost = isinstance(trouble, tokens.TokenUnavailable) and trouble.lost
+        outcome = RefreshOutcome.UNANSWERED if lost else RefreshOutcome.POSTPONED
+        ledger.write(held, outcome, reason, generation=held.generation, detail=trouble.message, seconds=seconds)
+        _postpone(held, claim, trouble)
+        return
+    words = trouble.message
+    if isinstance(trouble, tokens.TokenRefused) and trouble.error == "invalid_grant" and ledger.lost_answer(held):
+        words = f"The answer to an earlier renewal never arrived, and the provider takes no token twice. {words}"
+    ledger.write(held, RefreshOutcome.REFUSED, reason, generation=held.generation, detail=words, seconds=seconds)
+    _mark_error(held, words, claim=claim)
+
+
+def find_subject(connection: Connection) -> Subject | None:
+    """The token a derived grant is obtained with: what a script handed in, or the person's own sign-in at the source.
+
+    None for grants of their own. Raises ConnectionRequired if the person has to sign in at the source first.
+    """
+    auth = connection.auth_config
+    source = auth.subject_config
+    if not auth.is_derived or source is None:
+        return None
+    if connection.subject_token:
+        return Subject(connection.subject_token, connection.subject_token_type, source)
+    theirs = Connection.objects.filter(auth_config=source, user=connection.user).first()
+    if theirs is None:
+        raise ConnectionRequired(f"Connect your account at {source} first.", extra={"auth_config_id": source.pk})
+    token = fresh_access_token(theirs)
+    if auth.auth_type == AuthType.TOKEN_EXCHANGE:
+        return Subject(token, token_requests.ACCESS_TOKEN, source)
+    id_token = _load(theirs.pk).id_token
+    if not id_token:
+        raise UpstreamError(
+            f"{source} gave no ID token, which {auth} needs.",
+            step="token", code="id_token_missing",
+            hint=f"An admin can add the scope openid to {source}; then connect there again.",
+        )  # fmt: skip
+    return Subject(id_token, token_requests.ID_TOKEN, source)
 
 
 def _leave_database() -> None:
@@ -165,95 +230,65 @@ def _leave_database() -> None:
         database.close()
 
 
-def request_token(auth: AuthConfig, connection: Connection) -> tokens.TokenSet:
-    """One request to the token endpoint the grant is bound to: refresh_token, or client_credentials again."""
-    endpoint = endpoint_of(auth, connection)
-    now = timezone.now()
-    if auth.auth_type == AuthType.CLIENT_CREDENTIALS:
-        scope = " ".join(auth.scopes) or None
-        return token_requests.client_credentials(endpoint, scope=scope, http=egress.client(), now=now)
-    if crypto.is_unreadable(connection.refresh_token):
-        # Not the provider's no: once the operator has put the key back, the grant is as good as ever.
-        raise UpstreamError(
-            "Aster cannot decrypt this sign-in. Ask the operator to restore the key in ASTER_ENCRYPTION_KEYS.",
-            step="token", code="secret_unreadable",
-        )  # fmt: skip
-    if not connection.refresh_token:
-        words = "The access token no longer works, and the provider gave no refresh token to renew it with."
-        raise tokens.TokenRefused(words, error="invalid_grant")
-    scope = " ".join(connection.scopes) or None if auth.scope_on_refresh else None
-    return token_requests.refresh(
-        endpoint, refresh_token=connection.refresh_token, scope=scope, http=egress.client(), now=now
-    )
-
-
-def endpoint_of(auth: AuthConfig, bound: Connection | PendingAuthorization) -> token_requests.TokenEndpoint:
-    """The token endpoint and client a grant is bound to, with the provider's quirks from the auth config."""
-    secret, method = bound.client_secret, bound.token_endpoint_auth_method
-    if _is_pasted_client(auth, bound):
-        # The secret belongs to the client, not to the grant: after a new one is pasted, old grants need it too.
-        secret, method = auth.client_secret, known_auth_method(auth)
-    return token_requests.TokenEndpoint(
-        url=bound.token_url,
-        client_id=bound.client_id,
-        client_secret=secret or None,
-        auth_method=method or "none",
-        resource=bound.resource if auth.resource_mode == ResourceMode.SEND and bound.resource else None,
-        audience=auth.audience or None,
-        extra=auth.extra_token_params,
-    )
-
-
-def _is_pasted_client(auth: AuthConfig, bound: Connection | PendingAuthorization) -> bool:
-    return bool(auth.client_id) and auth.client_id == bound.client_id and auth.token_url == bound.token_url
-
-
 def _ends_grant(held: Connection, trouble: AsterError) -> bool:
     """Whether the provider's answer means that this grant is over and the person must sign in again."""
+    if isinstance(trouble, ConnectionRequired):  # the sign-in it is derived from is over
+        return True
     if not isinstance(trouble, tokens.TokenRefused) or not trouble.permanent:
         return False
     # invalid_client says nothing about the grant (RFC 6749 §5.2): it works again once an admin pastes the right secret.
     # A client that Aster registered itself has nobody to do that.
-    return not (trouble.error == "invalid_client" and _is_pasted_client(held.auth_config, held))
+    return not (trouble.error == "invalid_client" and is_pasted_client(held.auth_config, held))
 
 
-def forget_client(bound: Connection | PendingAuthorization) -> None:
-    """The provider does not know this client. If Aster registered it, the next sign-in registers a new one."""
-    bound.auth_config.registrations.filter(client_id=bound.client_id).delete()
-
-
-def store_refreshed(held: Connection, answer: tokens.TokenSet) -> None:
+def store_refreshed(held: Connection, answer: tokens.TokenSet, reason: str = "call", *, seconds: float = 0.0) -> None:
     """Store a new grant over the generation it came from; it wins even if the claim ran out meanwhile.
 
     If the connection was removed while the provider answered, the new grant is revoked instead of orphaned.
     """
-    now = timezone.now()
     merged = answer.merged_with(tokens.TokenSet(access_token=held.access_token, refresh_token=held.refresh_token))
+    values = stored_values(held, merged)
     unchanged = Connection.objects.filter(pk=held.pk, generation=held.generation)
-    stored = _insist(
-        lambda: unchanged.update(
-            access_token=merged.access_token,
-            refresh_token=merged.refresh_token or "",
-            expires_at=merged.expires_at,
-            scopes=merged.scope.split() if merged.scope else held.scopes,
-            generation=held.generation + 1,
-            status=ConnectionStatus.CONNECTED,
-            refresh_at=next_refresh(now, merged.expires_at, can_refresh=held.can_refresh),
-            refreshed_at=now,
-            claim=None,
-            claimed_until=None,
-            failures=0,
-            last_error="",
-            last_error_at=None,
-        )
-    )
-    if stored:
+
+    def write() -> int:
+        with transaction.atomic():
+            stored = unchanged.update(**values)
+            if stored:
+                generation = held.generation + 1
+                ledger.write(held, RefreshOutcome.RENEWED, reason, generation=generation, seconds=seconds)
+        return stored
+
+    if _insist(write):
         return
     if Connection.objects.filter(auth_config=held.auth_config_id, user=held.user_id).exists():
         # Not revoked: at many providers that would end the newer grant of the same person and client as well.
         logger.warning("A refreshed grant of connection %s came after a newer one and was dropped.", held.pk)
+        if Connection.objects.filter(pk=held.pk).exists():
+            words = "A newer grant was stored meanwhile."
+            ledger.write(held, RefreshOutcome.DROPPED, reason, generation=held.generation, detail=words)
         return
     revoke_tokens(held.auth_config, held, access_token=merged.access_token, refresh_token=merged.refresh_token)
+
+
+def stored_values(held: Connection, merged: tokens.TokenSet) -> dict[str, Any]:
+    """The columns of a renewed grant: the next generation, with nothing left of claims and troubles."""
+    now = timezone.now()
+    return {
+        "access_token": merged.access_token,
+        "refresh_token": merged.refresh_token or "",
+        **({"id_token": merged.id_token} if merged.id_token else {}),
+        "expires_at": merged.expires_at,
+        "scopes": merged.scope.split() if merged.scope else held.scopes,
+        "generation": held.generation + 1,
+        "status": ConnectionStatus.CONNECTED,
+        "refresh_at": next_refresh(now, merged.expires_at, can_refresh=held.can_refresh),
+        "refreshed_at": now,
+        "claim": None,
+        "claimed_until": None,
+        "failures": 0,
+        "last_error": "",
+        "last_error_at": None,
+    }
 
 
 def _insist(write: Callable[[], int]) -> int:
@@ -342,24 +377,6 @@ def _not_renewed(row: Connection) -> UpstreamError:
         f"{row.auth_config} could not renew the sign-in: {reason}",
         step="token", retryable=True, hint="The connection is kept. Try again in a minute.",
     )  # fmt: skip
-
-
-def revoke_tokens(
-    auth: AuthConfig, bound: Connection, *, access_token: str, refresh_token: str | None
-) -> token_requests.Revocation:
-    """RFC 7009: tell the provider to forget the grant. The refresh token first: it usually takes the rest with it."""
-    endpoint, url = endpoint_of(auth, bound), bound.revocation_url
-    outcome = token_requests.Revocation("unsupported", "There was no token to revoke.")
-    with egress.deadline(TOKEN_REQUEST_SECONDS):
-        if refresh_token:
-            outcome = token_requests.revoke(
-                endpoint, url=url, token=refresh_token, token_type_hint="refresh_token", http=egress.client()
-            )
-        if access_token and outcome.outcome != "failed":
-            outcome = token_requests.revoke(
-                endpoint, url=url, token=access_token, token_type_hint="access_token", http=egress.client()
-            )
-    return outcome
 
 
 def _load(pk: int) -> Connection:

@@ -24,6 +24,7 @@ from integrations.services.catalogue import store_tools
 from integrations.services.clients import client_for
 from integrations.services.connections import request_test_token
 from integrations.services.discovery import Discovered, discover_url, hydrate
+from integrations.services.step_up import missing_scopes, want_scopes
 from integrations.services.validation import prepare_auth, prepare_server
 
 SYNC_EVERY = timedelta(hours=1)
@@ -178,7 +179,7 @@ def try_server(server: McpServer, *, actor: Actor) -> TestResult:
         target = targets.build_target(server, token_of=_test_token_of(server, actor))
         check = async_to_sync(check_target)(target)
     except AuthChallenge as wants:
-        return _sign_in_result(server, wants)
+        return _sign_in_result(server, wants, actor)
     except ConnectionRequired as missing:
         # The person's own sign-in ended: that says nothing about the server.
         return TestResult(TestStatus.SIGN_IN, missing.message, step="auth", hint="Click Connect to sign in again.")
@@ -208,8 +209,13 @@ def _test_token_of(server: McpServer, actor: Actor) -> targets.TokenOf | None:
     return token_source(server, actor)
 
 
-def _sign_in_result(server: McpServer, wants: AuthChallenge) -> TestResult:
+def _sign_in_result(server: McpServer, wants: AuthChallenge, actor: Actor) -> TestResult:
     """The server answered 401 or 403: say what that means for this kind of auth."""
+    connection = targets.connection_for(server, actor.user)
+    if connection is not None and (scopes := missing_scopes(wants)):
+        refusal = want_scopes(server, connection, scopes)
+        status = TestStatus.SIGN_IN if isinstance(refusal, ConnectionRequired) else TestStatus.FAILED
+        return TestResult(status, refusal.message, step="auth", hint=getattr(refusal, "hint", ""))
     if server.needs_person:
         return TestResult(TestStatus.SIGN_IN, wants.message, step="auth", hint="Click Connect to sign in again.")
     if server.auth_type == AuthType.NONE and discover_url(server.url).oauth:

@@ -10,7 +10,8 @@ from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.accounts.models import unique_slug
 from aster.errors import AsterError, InvalidInput
-from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, Transport
+from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TokenAuthMethod, Transport
+from integrations.oauth.client_assertion import read_private_key
 from integrations.services import targets
 
 
@@ -92,6 +93,9 @@ def prepare_auth(auth: AuthConfig, actor: Actor) -> None:
         if not isinstance(values, list) or not all(isinstance(v, str) and v and " " not in v for v in values):
             raise InvalidInput(f"{name} must be a list of texts.", fields={name: ["Must be a list of texts."]})
     _check_redirect_uris(auth)
+    if auth.client_private_key:
+        read_private_key(auth.client_private_key)
+    _check_subject(auth)
     try:
         auth.full_clean(exclude=["provider_metadata"])
     except ValidationError as error:
@@ -105,12 +109,26 @@ def _check_needed(auth: AuthConfig) -> None:
     if auth.auth_type == AuthType.BASIC and not auth.username:
         needed["username"] = "Enter the user name."
     known = auth.auth_type == AuthType.AUTHORIZATION_CODE and auth.client_mode == ClientMode.KNOWN
-    if (known or auth.auth_type == AuthType.CLIENT_CREDENTIALS) and not auth.client_id:
+    if (known or auth.is_derived or auth.auth_type == AuthType.CLIENT_CREDENTIALS) and not auth.client_id:
         needed["client_id"] = "Paste the client ID from the provider's app."
-    if auth.auth_type == AuthType.CLIENT_CREDENTIALS and not auth.client_secret:
-        needed["client_secret"] = "Paste the client secret from the provider's app."
+    if auth.auth_type == AuthType.CLIENT_CREDENTIALS and not (auth.client_secret or auth.client_private_key):
+        needed["client_secret"] = "Paste the client secret (or private key) from the provider's app."
+    if auth.token_endpoint_auth_method == TokenAuthMethod.PRIVATE_KEY_JWT and not auth.client_private_key:
+        needed["client_private_key"] = "Paste the private key whose public half the provider has."
+    if auth.is_derived and auth.subject_config_id is None:
+        needed["subject_config_id"] = "Choose whose sign-in this one is derived from."
     if needed:
         raise InvalidInput(next(iter(needed.values())), fields={name: [text] for name, text in needed.items()})
+
+
+def _check_subject(auth: AuthConfig) -> None:
+    """A sign-in is derived from one at which people consent themselves, in the same organization."""
+    if auth.subject_config_id is None:
+        return
+    sources = AuthConfig.objects.filter(organization=auth.organization, auth_type=AuthType.AUTHORIZATION_CODE)
+    if not sources.filter(pk=auth.subject_config_id).exists():
+        message = "Choose an auth config of this organization at which each person signs in."
+        raise InvalidInput(message, fields={"subject_config_id": [message]})
 
 
 def _check_redirect_uris(auth: AuthConfig) -> None:

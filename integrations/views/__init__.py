@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from integrations.views import actions, callback, connect, connections, overview, server, server_form
+from integrations.views import actions, callback, client_metadata, connect, connections, overview, server, server_form
 
 oauth_callback = callback.oauth_callback
+client_metadata_document = client_metadata.client_metadata_document
 
 urlpatterns: list[URLPattern] = [
     path("integrations/", overview.integrations, name="integrations"),

@@ -13,7 +13,7 @@ from aster.accounts.access import ActorRequest
 from aster.errors import AsterError
 from aster.pages import back, hub_page
 from integrations.models import Connection, McpServer
-from integrations.services import connections, servers
+from integrations.services import connections, disconnection, servers
 from integrations.services.state import connections_by_server
 from integrations.views.actions import home_of, server_action
 from integrations.views.browser import browser_of, local_path
@@ -100,7 +100,7 @@ def disconnect_connection(request: ActorRequest, pk: int) -> HttpResponse:
 def _disconnect(request: ActorRequest, connection: Connection, name: str) -> None:
     """End it, and say whether the provider has forgotten the grant as well."""
     whose = "" if connection.user == request.actor.user else f"{connection.user or 'the organization'} "
-    outcome = connections.disconnect(connection, actor=request.actor)
+    outcome = disconnection.disconnect(connection, actor=request.actor)
     said = f"Disconnected {whose}from {name}."
     if outcome.outcome == "revoked":
         messages.success(request, f"{said} The provider revoked the access.")

@@ -16,7 +16,7 @@ import django
 django.setup()
 
 from integrations.models import Connection  # noqa: E402
-from integrations.services import refresh  # noqa: E402
+from integrations.services import grants, refresh  # noqa: E402
 
 
 def storm(rounds: int, pks: list[int]) -> None:
@@ -31,7 +31,7 @@ def die(step: str, pk: int) -> None:
     connection = Connection.objects.select_related("auth_config").get(pk=pk)
     assert refresh.claim_connection(connection)
     if step != "die_claimed":
-        answer = refresh.request_token(connection.auth_config, connection)
+        answer = grants.request_token(connection.auth_config, connection)
     if step == "die_stored":
         refresh.store_refreshed(connection, answer)
     os.kill(os.getpid(), signal.SIGKILL)

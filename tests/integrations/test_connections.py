@@ -16,7 +16,8 @@ from aster.errors import AsterError, InvalidInput, NotAllowed, NotFound, Upstrea
 from integrations.models import AuthConfig, AuthType, ClientRegistration, Connection, PendingAuthorization
 from integrations.oauth.authorization import AuthorizationRefused
 from integrations.services import connections
-from integrations.services.connections import begin_connection, complete_connection, disconnect
+from integrations.services.connections import begin_connection, complete_connection
+from integrations.services.disconnection import disconnect
 from integrations.services.refresh import fresh_access_token
 from integrations.tasks import delete_expired
 from tests.conftest import Person

@@ -16,7 +16,7 @@ from aster.demo.authorization_server import AuthorizationServer
 from aster.demo.records import Client
 from aster.errors import ConnectionRequired, UpstreamError
 from integrations.models import AuthType, ClientRegistration, Connection
-from integrations.services import refresh
+from integrations.services import grants, refresh
 from integrations.services.refresh import fresh_access_token
 from tests.conftest import Person
 from tests.integrations.grants import Desk, change, desk, is_live, provider, reread
@@ -264,7 +264,7 @@ def test_a_connection_removed_while_the_provider_answers_leaves_no_grant_behind(
     connection: Connection, provider: AuthorizationServer
 ) -> None:
     assert refresh.claim_connection(connection)
-    answer = refresh.request_token(connection.auth_config, connection)
+    answer = grants.request_token(connection.auth_config, connection)
     Connection.objects.all().delete()
     refresh.store_refreshed(connection, answer)
     assert provider.lookup(answer.access_token) is None
@@ -275,7 +275,7 @@ def test_a_late_answer_is_dropped_when_the_person_signed_in_again_meanwhile(
     connection: Connection, desk: Desk, alice: Person, provider: AuthorizationServer
 ) -> None:
     assert refresh.claim_connection(connection)
-    answer = refresh.request_token(connection.auth_config, connection)
+    answer = grants.request_token(connection.auth_config, connection)
     Connection.objects.all().delete()
     newer = desk.connect(alice, auth=connection.auth_config)
     refresh.store_refreshed(connection, answer)
@@ -314,7 +314,7 @@ def test_a_secret_is_not_sent_to_another_token_endpoint_than_it_was_pasted_for(d
     auth = desk.auth_config(client_id="crm", client_secret="new", token_url="https://elsewhere.example/token")
     connection = desk.connect(alice, auth=auth, client_id="crm", client_secret="old")
     change(connection, token_url=desk.provider.issuer + "/token")
-    endpoint = refresh.endpoint_of(auth, reread(connection))
+    endpoint = grants.endpoint_of(auth, reread(connection))
     assert (endpoint.url, endpoint.client_secret) == (desk.provider.issuer + "/token", "old")
 
 

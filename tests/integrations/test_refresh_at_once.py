@@ -14,7 +14,7 @@ from aster.demo.authorization_server import AuthorizationServer
 from aster.errors import ConnectionRequired, NotFound, UpstreamError
 from integrations.models import Connection
 from integrations.oauth.tokens import TokenSet
-from integrations.services import connections, refresh
+from integrations.services import disconnection, grants, refresh
 from integrations.services.refresh import fresh_access_token
 from tests.conftest import Person
 from tests.integrations.grants import (
@@ -190,7 +190,7 @@ def test_a_late_answer_still_counts_if_nobody_else_got_one(
 ) -> None:
     """Two had the claim, one after the other; the second was refused because the first one's request came first."""
     assert refresh.claim_connection(connection)
-    answer = refresh.request_token(connection.auth_config, connection)
+    answer = grants.request_token(connection.auth_config, connection)
     provider.detect_reuse = False
     with pytest.raises(ConnectionRequired):
         fresh_access_token(let_lease_run_out(connection))
@@ -214,7 +214,7 @@ def test_disconnecting_waits_for_a_refresh_in_flight_and_revokes_what_it_brought
 ) -> None:
     refreshing = crew.start(refresh.refresh_if_due, connection.pk)
     gate.await_request()
-    leaving = crew.start(connections.disconnect, connection, actor=alice.actor)
+    leaving = crew.start(disconnection.disconnect, connection, actor=alice.actor)
     gate.let_through()
     assert refreshing() is None
     assert leaving().outcome == "revoked"
@@ -231,10 +231,10 @@ def test_disconnecting_from_a_provider_that_hangs_does_not_wait_for_ever(
     gate: Gate,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connections, "HOLD_SECONDS", 0.2)
+    monkeypatch.setattr(disconnection, "HOLD_SECONDS", 0.2)
     refreshing = crew.start(fresh_access_token, connection)
     gate.await_request()
-    connections.disconnect(connection, actor=alice.actor)
+    disconnection.disconnect(connection, actor=alice.actor)
     assert not Connection.objects.exists()
     gate.let_through()
     with pytest.raises(ConnectionRequired, match="removed"):
@@ -246,9 +246,9 @@ def test_a_grant_that_is_renewed_while_it_is_revoked_is_revoked_too(
     connection: Connection, alice: Person, provider: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Disconnecting went on without the claim; the holder stored its answer between the revocation and the delete."""
-    monkeypatch.setattr(connections, "HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(disconnection, "HOLD_SECONDS", 0.0)
     assert refresh.claim_connection(connection)
-    answer = refresh.request_token(connection.auth_config, connection)
+    answer = grants.request_token(connection.auth_config, connection)
     lock = threading.Lock()
     stored: list[bool] = []
 
@@ -259,7 +259,7 @@ def test_a_grant_that_is_renewed_while_it_is_revoked_is_revoked_too(
                 refresh.store_refreshed(connection, answer)
 
     provider.answers["revoke"] = store
-    assert connections.disconnect(connection, actor=alice.actor).outcome == "revoked"
+    assert disconnection.disconnect(connection, actor=alice.actor).outcome == "revoked"
     assert stored and not Connection.objects.exists()
     assert provider.ledger.peek_refresh_token(answer.refresh_token or "") is None
 
@@ -267,7 +267,7 @@ def test_a_grant_that_is_renewed_while_it_is_revoked_is_revoked_too(
 def test_two_clicks_on_disconnect_end_one_connection(
     connection: Connection, alice: Person, crew: Crew, provider: AuthorizationServer
 ) -> None:
-    clicks = [crew.start(connections.disconnect, connection, actor=alice.actor) for _ in range(2)]
+    clicks = [crew.start(disconnection.disconnect, connection, actor=alice.actor) for _ in range(2)]
     outcomes: list[str] = []
     for click in clicks:
         try:

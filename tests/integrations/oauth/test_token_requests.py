@@ -116,7 +116,7 @@ def test_extra_parameters_may_not_override_the_grant(name: str) -> None:
 @pytest.mark.parametrize(
     ("client", "field"),
     [
-        ({"auth_method": "private_key_jwt"}, "token_endpoint_auth_method"),
+        ({"auth_method": "tls_client_auth"}, "token_endpoint_auth_method"),
         ({"auth_method": "client_secret_basic"}, "client_secret"),
         ({"auth_method": "client_secret_post", "client_secret": ""}, "client_secret"),
     ],

@@ -20,7 +20,7 @@ def parse(body: Any, status: int = 200, headers: dict[str, str] | None = None, *
 def test_a_full_answer_is_read() -> None:
     answer = {"access_token": "at", "token_type": "Bearer", "expires_in": 3600, "refresh_token": "rt", "scope": "a b"}
     assert parse({**answer, "id_token": "x", "bot_user_id": "y"}) == TokenSet(
-        "at", "rt", "Bearer", NOW + timedelta(hours=1), "a b"
+        "at", "rt", "Bearer", NOW + timedelta(hours=1), "a b", "x"
     )
 
 

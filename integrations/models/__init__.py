@@ -1,0 +1,53 @@
+"""MCP servers, how to sign in to them, who is signed in, and the tools they were seen to offer."""
+
+from integrations.models.auth_configs import (
+    DERIVED,
+    PERSONAL,
+    AuthConfig,
+    AuthConfigQuerySet,
+    AuthType,
+    ClientMode,
+    ClientRegistration,
+    ResourceMode,
+    TokenAuthMethod,
+    callback_url,
+)
+from integrations.models.connections import (
+    Connection,
+    ConnectionQuerySet,
+    ConnectionStatus,
+    PendingAuthorization,
+    RefreshAttempt,
+    RefreshOutcome,
+)
+from integrations.models.servers import (
+    McpServer,
+    McpServerQuerySet,
+    TestStatus,
+    Tool,
+    Transport,
+)
+
+__all__ = [
+    "DERIVED",
+    "PERSONAL",
+    "AuthConfig",
+    "AuthConfigQuerySet",
+    "AuthType",
+    "ClientMode",
+    "ClientRegistration",
+    "Connection",
+    "ConnectionQuerySet",
+    "ConnectionStatus",
+    "McpServer",
+    "McpServerQuerySet",
+    "PendingAuthorization",
+    "RefreshAttempt",
+    "RefreshOutcome",
+    "ResourceMode",
+    "TestStatus",
+    "TokenAuthMethod",
+    "Tool",
+    "Transport",
+    "callback_url",
+]
