@@ -14,6 +14,7 @@ from aster.errors import AsterError, UpstreamError
 from integrations.mcp_client import AuthChallenge, Target, check_target
 from integrations.models import AuthConfig, AuthType, McpServer
 from integrations.oauth import challenges, discovery
+from integrations.services.presets import apply_found_preset
 
 DISCOVERY_SECONDS = 30.0
 
@@ -172,6 +173,7 @@ def apply_discovery(auth: AuthConfig, found: discovery.Discovery) -> None:
     auth.resource = auth.resource or found.resource or ""
     auth.scopes = auth.scopes or list(found.scopes)
     auth.provider_metadata = dict(found.metadata)
+    apply_found_preset(auth)
 
 
 def check_pkce(auth: AuthConfig) -> None:

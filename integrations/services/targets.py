@@ -44,6 +44,8 @@ def expand_variables(text: str, field: str) -> str:
 
 def check_headers(headers: Mapping[str, str]) -> None:
     """Refuse header names and values that HTTP cannot carry, with the name in the message."""
+    if not isinstance(headers, dict):
+        raise InvalidInput("Headers must map names to texts.", fields={"custom_headers": ["Must map names to texts."]})
     for name, value in headers.items():
         problem = ""
         if not _HEADER_NAME.match(name):

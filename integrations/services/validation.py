@@ -13,6 +13,7 @@ from aster.errors import AsterError, InvalidInput
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TokenAuthMethod, Transport
 from integrations.oauth.client_assertion import read_private_key
 from integrations.services import targets
+from integrations.services.presets import apply_chosen_preset
 
 
 def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> None:
@@ -80,18 +81,15 @@ def prepare_auth(auth: AuthConfig, actor: Actor) -> None:
         # What another provider's metadata said (RFC 9207 §2.3, auth methods) says nothing about this one.
         auth.provider_metadata, auth.discovered_at = {}, None
     auth.name = auth.name.strip()
-    if not isinstance(auth.custom_headers, dict):
-        raise InvalidInput("Headers must map names to texts.", fields={"custom_headers": ["Must map names to texts."]})
+    if auth._state.adding or "preset" in auth.changed_fields():
+        apply_chosen_preset(auth)
     targets.check_headers(auth.custom_headers)
     targets.static_headers(auth)
     for name in ("issuer", "authorization_url", "token_url", "registration_url", "revocation_url"):
         if url := getattr(auth, name):
             check_field_url(url, name)
     _check_needed(auth)
-    for name in ("scopes", "allowed_redirect_uris"):
-        values = getattr(auth, name)
-        if not isinstance(values, list) or not all(isinstance(v, str) and v and " " not in v for v in values):
-            raise InvalidInput(f"{name} must be a list of texts.", fields={name: ["Must be a list of texts."]})
+    _check_lists(auth)
     _check_redirect_uris(auth)
     if auth.client_private_key:
         read_private_key(auth.client_private_key)
@@ -100,6 +98,13 @@ def prepare_auth(auth: AuthConfig, actor: Actor) -> None:
         auth.full_clean(exclude=["provider_metadata"])
     except ValidationError as error:
         raise audit.invalid_input(error) from None
+
+
+def _check_lists(auth: AuthConfig) -> None:
+    for name in ("scopes", "allowed_redirect_uris"):
+        values = getattr(auth, name)
+        if not isinstance(values, list) or not all(isinstance(v, str) and v and " " not in v for v in values):
+            raise InvalidInput(f"{name} must be a list of texts.", fields={name: ["Must be a list of texts."]})
 
 
 def _check_needed(auth: AuthConfig) -> None:
