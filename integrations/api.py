@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -35,6 +34,7 @@ from integrations.services import connections, disconnection, servers, validatio
 from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
 from integrations.services.ledger import attempts_of
+from integrations.services.links import connect_url
 from integrations.services.state import connections_by_server, server_state, tool_counts
 
 
@@ -105,8 +105,8 @@ def begin(auth: AuthConfig, view: ActorView, **options: str) -> dict[str, Any]:
 
 def with_links(missing: ConnectionRequired, server: McpServer, view: ActorView) -> ConnectionRequired:
     """The same refusal with the hub's connect page and, if the caller may connect, the provider's consent page."""
-    page = f"{settings.ASTER_PUBLIC_URL}/hub/servers/{server.slug}/connect/?organization={server.organization.slug}"
-    missing.extra |= {"server_id": server.pk, "connect_url": page, "authorization_url": None}
+    link = connect_url(server, view.actor)
+    missing.extra |= {"server_id": server.pk, "connect_url": link, "authorization_url": None}
     if server.auth_config and server.needs_person:
         # The refusal stands, whatever the provider or the key's scopes say to connecting now.
         with suppress(AsterError):

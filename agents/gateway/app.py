@@ -10,11 +10,13 @@ from django.conf import settings
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from agents.gateway.auth import RequireKey
 from agents.gateway.handlers import build_server
+from agents.gateway.handshake import Handshake, may_be_handshake, refuse_method
 from aster.egress import keep_async_pool
 
 
@@ -29,6 +31,13 @@ class Gateway:
         self._app = Starlette(routes=[route])
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "POST":
+            await refuse_method(scope, send)
+            return
+        if may_be_handshake(Headers(scope=scope)):
+            handshake = Handshake(receive, send)
+            await handshake.peek()
+            receive, send = handshake.receive, handshake.send
         await self._manager.handle_request(scope, receive, send)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from agents.gateway import connecting
 from agents.gateway.auth import ACTOR, AGENT
 from agents.models import Agent
 from agents.runtime.session import call_once
@@ -78,16 +79,21 @@ def _cleaned(definition: dict[str, Any], *, modern: bool) -> dict[str, Any]:
     return definition
 
 
-async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+async def call_tool(
+    ctx: Context, params: types.CallToolRequestParams
+) -> types.CallToolResult | types.InputRequiredResult:
     """Call one tool. Trouble comes back as a tool error the model can read; an unknown tool is a protocol error."""
     actor, agent = _caller(ctx)
+    if connecting.accepted(params):
+        # The link was opened: without waiting, the repeated call would only be told the same again.
+        await connecting.wait_until(lambda: in_db_thread(calls.is_connected, agent, params.name, actor=actor))
     try:
         result = await call_once(
             agent, params.name, params.arguments or {}, actor=actor, progress=ctx.session.report_progress
         )
     except ConnectionRequired as missing:
-        link = await in_db_thread(connect_link, missing, agent.organization)
-        return _error_result(f"{missing.message} Open this link to connect: {link}")
+        link = await in_db_thread(connect_link, missing, actor)
+        return connecting.ask_to_connect(ctx, params, missing, link)
     except AsterError as error:
         if error.code in ("unknown_tool", "not_allowed", "missing_scope", "agent_disabled", "server_disabled"):
             raise MCPError(types.INVALID_PARAMS, error.message) from None

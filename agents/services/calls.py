@@ -12,7 +12,7 @@ from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
 from agents.services.agents import assigned_servers, tools_switched_off
 from aster.accounts.access import CALL, Actor
-from aster.errors import AsterError, Conflict, NotFound
+from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import servers as server_services
@@ -96,6 +96,18 @@ def authorize_call(agent: Agent, name: str, *, actor: Actor) -> ReadyCall:
         require_connection(found.server, actor)
         raise NotFound("You are connected. List the tools again to see what the server offers.", code="unknown_tool")
     return prepare_call(found.server, found.tool.name, actor=actor, agent=agent, definition=found.tool.definition)
+
+
+def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
+    """Whether a call of the tool `name` would find the caller's connection; asks the database alone."""
+    found = next((offered for offered in agent_tools(agent) if offered.name == name), None)
+    if found is None:
+        return True
+    try:
+        connection = require_connection(found.server, actor)
+    except ConnectionRequired:
+        return False
+    return connection is None or not connection.wanted_scopes
 
 
 def prepare_call(

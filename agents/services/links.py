@@ -1,21 +1,19 @@
-"""Where a person connects: the page a tool call points to when the caller's connection is missing."""
+"""Which server a refused call was about, so that its link leads to the right connect page."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings
-
-from aster.accounts.models import Organization
+from aster.accounts.access import Actor
 from aster.errors import ConnectionRequired
 from integrations.models import McpServer
+from integrations.services.links import connect_url
 
 
-def connect_link(missing: ConnectionRequired, organization: Organization) -> str:
-    """The hub page of the server that wants a sign-in. It carries no state and no rights: the person signs in there."""
-    servers = McpServer.objects.filter(organization=organization)
+def connect_link(missing: ConnectionRequired, actor: Actor) -> str:
+    """Where the acting person connects what the call was missing."""
+    servers = McpServer.objects.visible_to(actor)
     pk: Any = missing.extra.get("server_id")
     auth_pk: Any = missing.extra.get("auth_config_id")
     server = servers.filter(pk=pk).first() or servers.filter(auth_config_id=auth_pk, is_enabled=True).first()
-    path = f"/hub/servers/{server.slug}/connect/" if server else "/hub/connections/"
-    return f"{settings.ASTER_PUBLIC_URL}{path}?organization={organization.slug}"
+    return connect_url(server, actor)

@@ -14,7 +14,9 @@ from aster.errors import AsterError
 from aster.pages import back, hub_page
 from integrations.models import Connection, McpServer
 from integrations.services import connections, disconnection, servers
+from integrations.services.links import is_made_for
 from integrations.services.state import connections_by_server
+from integrations.services.step_up import scopes_to_request
 from integrations.views.actions import home_of, server_action
 from integrations.views.browser import browser_of, local_path
 from integrations.views.cards import card_of
@@ -25,6 +27,9 @@ def connect_server(request: ActorRequest, slug: str) -> HttpResponse:
     """Says what connecting means (links in chats and tools lead here); the button begins the sign-in."""
     server = servers.find_server(slug, actor=request.actor)
     browser = browser_of(request)
+    if not is_made_for(request.GET.get("for", ""), request.actor.person):
+        context = {"title": f"Connect to {server}", "server": server}
+        return render(request, "integrations/connect_not_yours.html", context, status=403)
     if request.method != "POST":
         return _explain(request, server)
     auth = server.auth_config
@@ -49,11 +54,14 @@ def connect_server(request: ActorRequest, slug: str) -> HttpResponse:
 
 
 def _explain(request: ActorRequest, server: McpServer, problem: AsterError | None = None) -> HttpResponse:
+    card = card_of(server, request.actor)
+    auth = server.auth_config
     context = {
         "title": f"Connect to {server}",
-        "card": card_of(server, request.actor),
+        "card": card,
+        "scopes": scopes_to_request(auth, card.connection) if auth else [],
         "server": server,
-        "auth": server.auth_config,
+        "auth": auth,
         "problem": problem,
         "hint": getattr(problem, "hint", ""),
         "return_to": local_path(request.POST.get("next") or request.GET.get("next") or ""),

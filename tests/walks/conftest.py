@@ -63,9 +63,9 @@ def at_gateway(url: str, key: str, do: AtGateway, mode: str = "auto") -> Any:
     try:
         return anyio.run(run)
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_of(group) from None
 
 
-def _first(error: BaseException) -> BaseException:
+def first_of(error: BaseException) -> BaseException:
     """The SDK's client wraps whatever leaves it in exception groups."""
-    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+    return first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error

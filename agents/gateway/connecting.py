@@ -1,0 +1,66 @@
+"""A call without a connection, answered with a link in the form that the client's era understands (features N8).
+
+2026-07-28, with URL elicitation    the call asks for input: the client opens the link and repeats the call
+2025-11-25, with URL elicitation    error -32042 with the link
+everybody else                      a tool error whose text holds the link
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import mcp_types as types
+from mcp.server.context import ServerRequestContext
+from mcp.shared.exceptions import UrlElicitationRequiredError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+
+from agents.gateway.handshake import opens_urls
+from aster.errors import ConnectionRequired
+
+ASK = "connect"
+# A client that answers “accepted” has opened the page; the person is still on it.
+PATIENCE_SECONDS = 25.0
+PAUSE_SECONDS = 0.5
+URL_ERROR_VERSION = "2025-11-25"
+Context = ServerRequestContext[Any]
+
+
+def accepted(params: types.CallToolRequestParams) -> bool | None:
+    """What the person said to the link that an earlier answer held; None if this call is the first."""
+    answer = (params.input_responses or {}).get(ASK)
+    return answer.action == "accept" if isinstance(answer, types.ElicitResult) else None
+
+
+async def wait_until(connected: Callable[[], Awaitable[bool]]) -> bool:
+    """Give the person some time to finish at the provider."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < end:
+        if await connected():
+            return True
+        await anyio.sleep(PAUSE_SECONDS)
+    return False
+
+
+def ask_to_connect(
+    ctx: Context, params: types.CallToolRequestParams, missing: ConnectionRequired, link: str
+) -> types.CallToolResult | types.InputRequiredResult:
+    """The answer that leads to `link`. Raises UrlElicitationRequiredError for clients of 2025-11-25 that open URLs."""
+    asked = types.ElicitRequestURLParams(mode="url", message=missing.message, url=link)
+    if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
+        if _declares_urls(ctx) and accepted(params) is None:
+            return types.InputRequiredResult(
+                result_type="input_required", input_requests={ASK: types.ElicitRequest(params=asked)}
+            )
+    elif ctx.protocol_version == URL_ERROR_VERSION and ctx.request and opens_urls(ctx.request.headers):
+        elicitation = asked.model_copy(update={"elicitation_id": link.rpartition("=")[2][:64] or ASK})
+        raise UrlElicitationRequiredError([elicitation], missing.message)
+    text = f"{missing.message} Open this link to connect: {link}"
+    return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
+
+
+def _declares_urls(ctx: Context) -> bool:
+    capabilities = ctx.session.client_capabilities
+    return bool(capabilities and capabilities.elicitation and capabilities.elicitation.url is not None)
