@@ -124,3 +124,11 @@ class SecretField(forms.CharField):
 
     def prepare_value(self, value: Any) -> Any:
         return ""
+
+
+class SecretTextField(SecretField):
+    """A secret of several lines, such as a private key."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.widget = forms.Textarea({"rows": 3, "spellcheck": "false", "autocomplete": "off", "class": "mono"})

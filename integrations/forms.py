@@ -12,8 +12,9 @@ from django.db.models import Model
 
 from aster.accounts.access import Actor
 from aster.errors import AsterError
-from integrations.fields import LinesField, PairsField, SecretField, SecretPairsField, WordsField
+from integrations.fields import LinesField, PairsField, SecretField, SecretPairsField, SecretTextField, WordsField
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, Transport
+from integrations.services.presets import NO_PRESET, PRESETS, Preset, find_preset
 
 M = TypeVar("M", bound=Model)
 EXISTING = "EXISTING"
@@ -26,6 +27,8 @@ AUTH_WORDS = {
     AuthType.BASIC: "One shared account.",
     AuthType.AUTHORIZATION_CODE: "Everyone connects their own account.",
     AuthType.CLIENT_CREDENTIALS: "One client of the organization, nobody signs in.",
+    AuthType.TOKEN_EXCHANGE: "Everyone's token of another sign-in is exchanged for one for this server.",
+    AuthType.ID_JAG: "Your company's sign-in vouches for each person. Nobody consents again.",
     EXISTING: "The same sign-in as another server.",
 }
 AUTH_CHOICES = [
@@ -35,9 +38,18 @@ AUTH_CHOICES = [
     (AuthType.AUTHORIZATION_CODE, "OAuth, each person"),
     (AuthType.CLIENT_CREDENTIALS, "OAuth, organization"),
 ]
-CLIENT_CHOICES = [(ClientMode.DYNAMIC, "Register automatically"), (ClientMode.KNOWN, "Pre-created app")]
+# Offered where there is a sign-in to derive them from.
+DERIVED_CHOICES = [(AuthType.TOKEN_EXCHANGE, "OAuth, exchanged"), (AuthType.ID_JAG, "OAuth, vouched for")]
+CLIENT_CHOICES = [
+    (ClientMode.AUTO, "Automatic"),
+    (ClientMode.KNOWN, "Pre-created app"),
+    (ClientMode.DYNAMIC, "Register"),
+    (ClientMode.CIMD, "Metadata document"),
+]
 CLIENT_WORDS = {
-    ClientMode.DYNAMIC: "Aster registers itself at the first sign-in, if the provider allows that.",
+    ClientMode.AUTO: "The best way the provider offers: Aster's metadata document, else registering.",
+    ClientMode.DYNAMIC: "Aster registers itself at the first sign-in (RFC 7591).",
+    ClientMode.CIMD: "The provider reads who Aster is from a page of Aster's. Needs https.",
     ClientMode.KNOWN: "You made an app at the provider and paste its client ID here.",
 }
 TRANSPORT_WORDS = {
@@ -49,9 +61,11 @@ TRANSPORT_WORDS = {
 _PROVIDER = frozenset(
     {"issuer", "authorization_url", "token_url", "registration_url", "revocation_url", "resource", "scopes"}
     | {"resource_mode", "audience", "extra_authorize_params", "extra_token_params", "scope_on_refresh"}
-    | {"token_endpoint_auth_method", "use_pkce", "allowed_redirect_uris"}
+    | {"token_endpoint_auth_method", "use_pkce", "assume_pkce", "allow_legacy_endpoints", "allowed_redirect_uris"}
+    | {"preset", "client_private_key"}
 )
 _CLIENT = frozenset({"client_id", "client_secret"})
+_DERIVED = _PROVIDER | _CLIENT | {"subject_config", "custom_headers"}
 # Which fields mean something for which kind of sign-in; the others are emptied, so that no stale secret stays behind.
 RELEVANT: Mapping[str, frozenset[str]] = {
     AuthType.NONE: frozenset(),
@@ -59,7 +73,15 @@ RELEVANT: Mapping[str, frozenset[str]] = {
     AuthType.BASIC: frozenset({"username", "password", "custom_headers"}),
     AuthType.CLIENT_CREDENTIALS: _PROVIDER | _CLIENT | {"custom_headers"},
     AuthType.AUTHORIZATION_CODE: _PROVIDER | _CLIENT | {"client_mode", "custom_headers"},
+    AuthType.TOKEN_EXCHANGE: _DERIVED,
+    AuthType.ID_JAG: _DERIVED,
 }
+
+
+def auth_choices(actor: Actor) -> list[tuple[str, str]]:
+    """The kinds of sign-in to offer: derived ones need one at which people consent themselves."""
+    sources = AuthConfig.objects.visible_to(actor).filter(auth_type=AuthType.AUTHORIZATION_CODE)
+    return [*AUTH_CHOICES, *(DERIVED_CHOICES if sources.exists() else [])]
 
 
 if TYPE_CHECKING:
@@ -146,7 +168,7 @@ class ServerForm(SecretsForm[McpServer]):
         has_configs = configs.exists()
         shared = [(EXISTING, "Existing auth config")] if has_configs else []
         choices: Any = self.fields["auth_type"]
-        choices.choices = [*AUTH_CHOICES, *shared]
+        choices.choices = [*auth_choices(actor), *shared]
         self._set_transports()
         if self.instance.auth_config and "auth_type" not in self.initial:
             self.initial["auth_type"] = shown_auth_type(self.instance.auth_config)
@@ -182,6 +204,14 @@ class AuthForm(SecretsForm[AuthConfig]):
     token = SecretField(label="Key", help_text="Sent as “Authorization: Bearer …”. ${NAME} takes a variable.")
     password = SecretField(label="Password", strip=False)
     client_secret = SecretField(label="Client secret", help_text="Empty for public clients.")
+    client_private_key = SecretTextField(
+        label="Private key", help_text="PEM or JWK, for clients that sign instead of sending a secret."
+    )
+    preset = forms.ChoiceField(
+        label="Provider", required=False,
+        help_text="Fills in what a provider wants beyond the standards. Known ones are recognised by themselves.",
+        choices=[("", "Recognise it"), (NO_PRESET, "Other"), *((preset.id, preset.name) for preset in PRESETS)],
+    )  # fmt: skip
     custom_headers = SecretPairsField(
         label="Headers", separator=":", help_text="One “Name: value” per line, for keys that go elsewhere.",
     )  # fmt: skip
@@ -198,17 +228,23 @@ class AuthForm(SecretsForm[AuthConfig]):
             *("token", "username", "password", "custom_headers", "client_mode", "client_id", "client_secret"),
             *("scopes", "issuer", "authorization_url", "token_url", "registration_url", "revocation_url"),
             *("resource", "resource_mode", "audience", "token_endpoint_auth_method", "use_pkce", "scope_on_refresh"),
-            *("extra_authorize_params", "extra_token_params", "allowed_redirect_uris"),
+            *("extra_authorize_params", "extra_token_params", "allowed_redirect_uris", "client_private_key"),
+            *("preset", "assume_pkce", "allow_legacy_endpoints", "subject_config"),
         )
         labels: ClassVar = {
             "client_mode": "OAuth client", "client_id": "Client ID", "resource_mode": "Resource parameter",
             "token_endpoint_auth_method": "Client authentication", "scope_on_refresh": "Send scopes when refreshing",
+            "assume_pkce": "The provider supports PKCE", "allow_legacy_endpoints": "Default endpoints of 2025-03-26",
+            "subject_config": "Derived from",
         }  # fmt: skip
         help_texts: ClassVar = {
             "resource": "The identifier sent as “resource”. Empty takes the server's own.",
             "audience": "For providers that want an audience instead of a resource.",
             "use_pkce": "Recommended. Switch off only for providers that reject it.",
             "scope_on_refresh": "Some providers demand them, most do not.",
+            "assume_pkce": "For providers that do not say so in their metadata. You vouch for it; it is recorded.",
+            "allow_legacy_endpoints": "For old servers that name no provider: /authorize, /token and /register there.",
+            "subject_config": "The sign-in whose tokens are used to get those for this server.",
         }
         widgets: ClassVar = {"client_mode": forms.RadioSelect}
 
@@ -218,21 +254,31 @@ class AuthForm(SecretsForm[AuthConfig]):
         mode: Any = self.fields.get("client_mode")
         if mode:
             current = self.instance.client_mode
-            cimd = [(current, ClientMode.CIMD.label)] if current == ClientMode.CIMD else []
-            mode.required, mode.choices = False, [*CLIENT_CHOICES, *cimd]
+            offers_document = bool(settings.ASTER_CLIENT_METADATA_URL) or current == ClientMode.CIMD
+            choices = [choice for choice in CLIENT_CHOICES if choice[0] != ClientMode.CIMD or offers_document]
+            mode.required, mode.choices = False, choices
+        source: Any = self.fields["subject_config"]
+        own = AuthConfig.objects.filter(organization=self.instance.organization_id)
+        source.queryset = own.filter(auth_type=AuthType.AUTHORIZATION_CODE).exclude(pk=self.instance.pk)
+        source.empty_label, source.required = "Choose one", False
         for name in ("issuer", "authorization_url", "token_url", "registration_url", "revocation_url"):
             attrs = {"placeholder": "Found automatically", "spellcheck": "false"}
             self.fields[name].widget = forms.URLInput(attrs)
 
     def relevant(self) -> frozenset[str]:
         names = RELEVANT.get(self.auth_type, frozenset())
-        registers = self.auth_type == AuthType.AUTHORIZATION_CODE and self._client_mode() == ClientMode.DYNAMIC
-        return names - _CLIENT if registers else names
+        pasted = self.auth_type != AuthType.AUTHORIZATION_CODE or self._client_mode() == ClientMode.KNOWN
+        return names if pasted else names - _CLIENT
 
     @property
     def has_provider_errors(self) -> bool:
         """Whether the folded part of the form has something to correct."""
         return bool(self.errors.keys() & _PROVIDER)
+
+    @property
+    def shown_preset(self) -> Preset | None:
+        """The provider whose wishes were filled in, to show each with its reason."""
+        return find_preset(self.instance.preset)
 
     def _client_mode(self) -> str:
         return str(self.cleaned_data.get("client_mode") or self.instance.client_mode)
@@ -244,14 +290,14 @@ class AuthForm(SecretsForm[AuthConfig]):
             self.errors.pop(name, None)
             self.cleaned_data.pop(name, None)
         if "client_mode" in relevant and not self.cleaned_data.get("client_mode"):
-            self.cleaned_data["client_mode"] = self.instance.client_mode or ClientMode.DYNAMIC
+            self.cleaned_data["client_mode"] = self.instance.client_mode or ClientMode.AUTO
         return self.cleaned_data
 
     def _post_clean(self) -> None:
         super()._post_clean()  # type: ignore[misc]
         # Emptied on the row itself: Django leaves alone what a form was not sent.
-        machine = self.auth_type == AuthType.CLIENT_CREDENTIALS
-        empty = AuthConfig(client_mode=ClientMode.KNOWN if machine else ClientMode.DYNAMIC)
+        registers = self.auth_type in ("", AuthType.AUTHORIZATION_CODE)
+        empty = AuthConfig(client_mode=ClientMode.AUTO if registers else ClientMode.KNOWN)
         for name in set(AuthForm.Meta.fields) - self.relevant():
             setattr(self.instance, name, getattr(empty, name))
 
@@ -268,7 +314,8 @@ class AuthConfigForm(AuthForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         kind: Any = self.fields["auth_type"]
-        kind.choices = AUTH_CHOICES
+        source: Any = self.fields["subject_config"]
+        kind.choices = [*AUTH_CHOICES, *(DERIVED_CHOICES if source.queryset.exists() else [])]
         if self.is_bound:
             self.auth_type = str(self.data.get("auth_type", ""))
 
@@ -282,7 +329,7 @@ def shown_auth_type(auth: AuthConfig) -> str:
 
 def place_errors(error: AsterError, *targets: forms.BaseForm) -> None:
     """Put a service's refusal beside the fields it is about, whichever form has them; the rest above the first form."""
-    renamed = {"auth_config_id": "auth_config"}
+    renamed = {"auth_config_id": "auth_config", "subject_config_id": "subject_config"}
     pairs = [(renamed.get(name, name), word) for name, words in error.fields.items() for word in words]
     for name, word in pairs or [("", error.message)]:
         target = next((form for form in targets if name in form.fields), None)
