@@ -5,13 +5,14 @@ DEMO ?= 1
 DEBUG ?= 1
 ASTER_DATA_DIR ?= var
 T ?= tests
+S ?=
 UV_VERSION := 0.13.8
 export PORT DEBUG ASTER_DATA_DIR
 export UV_PYTHON_DOWNLOADS = never
 export UV_PROJECT_ENVIRONMENT = .venv
 BIN := .venv/bin
 
-.PHONY: help run test check lint format types browser screenshots benchmark clean
+.PHONY: help run test check lint format types browser screenshots benchmark conformance clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -69,5 +70,14 @@ benchmark: .venv/.dev ## Measure turns and gateway calls, as ratios
 	@$(BIN)/python -m benchmarks.turn
 	@$(BIN)/python -m benchmarks.gateway
 
+# The public MCP conformance suite and a Node for it, exactly as locked; nothing of it runs while it is installed.
+conformance/node_modules/.installed: conformance/package.json conformance/package-lock.json
+	@command -v npm >/dev/null || { echo "make conformance needs npm: the suite is a Node program. Install Node.js."; exit 1; }
+	@npm ci --prefix conformance --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+conformance: .venv/.dev conformance/node_modules/.installed ## Run the public MCP conformance suite; S=auth/ runs some of it
+	@$(BIN)/python -m conformance.run $(S)
+
 clean: ## Remove environments and caches, keep data
-	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache screenshots
+	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache screenshots conformance/node_modules

@@ -1,0 +1,1 @@
+"""The public MCP conformance suite, run against Aster. See CONTRIBUTING.md."""

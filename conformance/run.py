@@ -1,0 +1,287 @@
+"""The public MCP conformance suite's client scenarios, each run alone against an Aster of its own: `make conformance`.
+
+Fails for a check that fails without standing in exceptions.toml, and for an exception that is no longer needed. A green
+scenario counts only if a check passed and client.py's script ended as it should: silence proves nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from conformance.client import FINISHED, REFUSED
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BIN = HERE / "node_modules" / ".bin"
+EXTENSIONS = "extensions"
+VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28", EXTENSIONS)
+# Extensions are no part of a revision; they are run on the newest wire.
+EXTENSIONS_WIRE = "2026-07-28"
+OLDEST_NODE = 22
+SCENARIO_SECONDS = 45
+ISOLATED = "ASTER_CONFORMANCE_ISOLATED"
+# What the suite has no check for: that anything was proven, and that the script ended as it should.
+NOTHING_PROVEN, SCRIPT_ENDED_WRONG = "nothing-proven", "script-ended-wrong"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one scenario showed. `failures` holds the ids of the checks that did not pass."""
+
+    scenario: str
+    counts: Counter[str]
+    failures: frozenset[str]
+    messages: list[str] = field(default_factory=list)
+    script: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Excuse:
+    scenario: str
+    version: str
+    checks: frozenset[str]
+    reason: str
+    unsteady: bool = False
+
+
+@dataclass(frozen=True)
+class Expectations:
+    """exceptions.toml: what may fail, by scenario and version, and with which code Aster must refuse a bad server."""
+
+    excuses: Mapping[tuple[str, str], Excuse]
+    refusals: Mapping[str, str]
+
+    @classmethod
+    def read(cls) -> Expectations:
+        written = tomllib.loads((HERE / "exceptions.toml").read_text())
+        excuses = [
+            Excuse(
+                entry["scenario"], version, frozenset(entry["checks"]), entry["reason"], entry.get("unsteady", False)
+            )
+            for entry in written["exception"]
+            for version in entry["versions"]
+        ]
+        return cls({(excuse.scenario, excuse.version): excuse for excuse in excuses}, written["refusals"])
+
+
+# --- Where nobody else can reach ------------------------------------------------------------------------------------
+
+
+def isolate() -> None:
+    """Go on in a network of our own where the system lets us: the suite's fake servers listen on every interface."""
+    if os.environ.get(ISOLATED):
+        _raise_loopback()
+        return
+    for unshare in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
+        if _works([*unshare, "true"]):
+            command = [*unshare, sys.executable, "-m", "conformance.run", *sys.argv[1:]]
+            os.execvpe(command[0], command, {**os.environ, ISOLATED: "1"})
+    print("No network namespace to be had here: the suite's fake servers can be reached from outside while this runs.")
+
+
+def _works(command: list[str]) -> bool:
+    return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True, check=False).returncode
+
+
+def _raise_loopback() -> None:
+    """`ip link set lo up`, without needing `ip`."""
+    get_flags, set_flags, up = 0x8913, 0x8914, 0x1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        asked = fcntl.ioctl(control, get_flags, struct.pack("16sH14x", b"lo", 0))
+        flags = struct.unpack("16sH14x", asked)[1]
+        fcntl.ioctl(control, set_flags, struct.pack("16sH14x", b"lo", flags | up))
+
+
+# --- Aster ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def aster(data: Path) -> Iterator[dict[str, str]]:
+    """A fresh installation and its environment, with an admin's key in it. Loopback is allowed (DEBUG)."""
+    port = _free_port()
+    url = f"http://127.0.0.1:{port}"
+    env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    env |= {"DEBUG": "1", "PORT": str(port), "ASTER_DATA_DIR": str(data), "ASTER_PUBLIC_URL": url}
+    # Without the background worker nothing but the script's steps reaches a scenario.
+    env |= {"ASTER_EMBEDDED_WORKER": "0", "PYTHONPATH": str(ROOT), "ASTER_API": f"{url}/api/v1/"}
+    manage = [sys.executable, str(ROOT / "manage.py")]
+    with (data / "aster.log").open("w") as log:
+        server = subprocess.Popen([*manage, "serve"], env=env, stdout=log, stderr=log)
+        try:
+            _await(url, server, log.name)
+            make = [*manage, "create_org", "Conformance", "--admin", "admin@example.test", "--api-key", "--json"]
+            made = subprocess.run(make, env=env, check=True, capture_output=True, text=True).stdout
+            yield {**env, "ASTER_API_KEY": json.loads(made)["api_key"]}
+        finally:
+            server.terminate()
+            server.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await(url: str, server: subprocess.Popen[bytes], log: str) -> None:
+    for _ in range(300):
+        if server.poll() is not None:
+            break
+        try:
+            if httpx2.get(f"{url}/healthz").is_success:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.1)
+    raise SystemExit(f"Aster did not start:\n{Path(log).read_text()}")
+
+
+# --- The suite ------------------------------------------------------------------------------------------------------
+
+
+def suite_command() -> list[str]:
+    """The suite under the Node that is locked beside it, or where there is none for this machine under its own."""
+    node = str(BIN / "node") if (BIN / "node").exists() else shutil.which("node") or ""
+    return [node, str(BIN / "conformance")]
+
+
+def check_node() -> None:
+    node = suite_command()[0]
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, check=False).stdout if node else ""
+    if not said or int(said.removeprefix("v").split(".")[0]) < OLDEST_NODE:
+        raise SystemExit(f"The conformance suite needs Node {OLDEST_NODE} or newer; found {said.strip() or 'none'}.")
+
+
+def scenarios_of(version: str) -> list[str]:
+    flags = [] if version == EXTENSIONS else ["--spec-version", version]
+    listing = subprocess.run([*suite_command(), "list", "--client", *flags], check=True, capture_output=True, text=True)
+    found = re.findall(r"^\s*- (\S+) \[(.*)\]$", listing.stdout, re.MULTILINE)
+    if version == EXTENSIONS:
+        found = [(name, where) for name, where in found if where == "extension"]
+    if not found:
+        raise SystemExit(f"The suite lists no scenarios for {version}.")
+    return [name for name, _ in found]
+
+
+def run_scenario(scenario: str, version: str, env: Mapping[str, str], results: Path, refusal: str | None) -> Outcome:
+    wire = ["--spec-version", EXTENSIONS_WIRE, "--force"] if version == EXTENSIONS else ["--spec-version", version]
+    client = shlex.join([sys.executable, "-m", "conformance.client"])
+    command = [*suite_command(), "client", "--command", client, "--scenario", scenario, *wire]
+    command += ["--timeout", str((SCENARIO_SECONDS - 5) * 1000), "--output-dir", str(results)]
+    try:
+        subprocess.run(command, env=dict(env), cwd=results, capture_output=True, timeout=SCENARIO_SECONDS, check=False)
+    except subprocess.TimeoutExpired:
+        return Outcome(scenario, Counter(), frozenset({NOTHING_PROVEN}), ["The scenario took too long."])
+    return read_outcome(scenario, results, refusal)
+
+
+def read_outcome(scenario: str, results: Path, refusal: str | None) -> Outcome:
+    """Judge by the written checks: warnings count like failures, as they do for the suite itself."""
+    written = next(results.rglob("checks.json"), None)
+    checks: list[dict[str, Any]] = json.loads(written.read_text()) if written else []
+    script = (written.parent / "stdout.txt").read_text().splitlines() if written else []
+    bad = [check for check in checks if check["status"] in ("FAILURE", "WARNING")]
+    failures = {check["id"] for check in bad}
+    if not any(check["status"] == "SUCCESS" for check in checks):
+        failures.add(NOTHING_PROVEN)
+    end = script[-1] if script else ""
+    if not (end.startswith(f"{REFUSED}: {refusal}:") if refusal else end == FINISHED):
+        failures.add(SCRIPT_ENDED_WRONG)
+    said = [f"{check['id']}: {check.get('errorMessage') or check['description']}" for check in bad]
+    counts = Counter(check["status"] for check in checks)
+    return Outcome(scenario, counts, frozenset(failures), said, script)
+
+
+# --- Judging --------------------------------------------------------------------------------------------------------
+
+
+def judge(outcome: Outcome, excuse: Excuse | None) -> tuple[bool, str]:
+    """Whether the outcome is what it should be, and the word for it. An excuse covers exactly the checks it names."""
+    if excuse is None:
+        return not outcome.failures, "FAILED" if outcome.failures else "passed"
+    if excuse.unsteady and outcome.failures <= excuse.checks:
+        return True, "excused" if outcome.failures else "passed"
+    if not outcome.failures:
+        return False, "PASSED, but exceptions.toml excuses it: remove that"
+    if outcome.failures != excuse.checks:
+        return False, f"FAILED otherwise than excused: {', '.join(sorted(outcome.failures ^ excuse.checks))}"
+    return True, "excused"
+
+
+def report(outcome: Outcome, good: bool, word: str, seconds: float) -> None:
+    counts = outcome.counts
+    numbers = f"{counts['SUCCESS']:6} {counts['FAILURE'] + counts['WARNING']:6} {counts['SKIPPED']:7}"
+    print(f"  {outcome.scenario:43}{numbers} {seconds:5.1f} s  {word}", flush=True)
+    if not good:
+        names = [f"not passed: {name}" for name in sorted(outcome.failures)]
+        print("\n".join(f"      {line}" for line in [*names, *outcome.messages, *outcome.script]))
+
+
+def run_version(version: str, names: list[str], expected: Expectations, env: Mapping[str, str], results: Path) -> int:
+    """Run scenarios one at a time and print their table; returns how many were not as expected."""
+    print(f"\n{version}\n  {'scenario':43}passed failed skipped")
+    wrong = 0
+    for name in names:
+        started = time.monotonic()
+        place = results / version / name.replace("/", "-")
+        place.mkdir(parents=True)
+        outcome = run_scenario(name, version, env, place, expected.refusals.get(name))
+        good, word = judge(outcome, expected.excuses.get((name, version)))
+        report(outcome, good, word, time.monotonic() - started)
+        wrong += not good
+    return wrong
+
+
+def run_all(versions: list[str], part: str, env: Mapping[str, str], results: Path) -> int:
+    expected, wrong, ran = Expectations.read(), 0, 0
+    for version in versions:
+        listed = scenarios_of(version)
+        if gone := [name for name, where in expected.excuses if where == version and name not in listed]:
+            print(f"\nexceptions.toml names what the suite does not have for {version}: {', '.join(gone)}")
+            wrong += len(gone)
+        if names := [name for name in listed if part in name]:
+            wrong += run_version(version, names, expected, env, results)
+            ran += len(names)
+    print(f"\n{ran} runs, {wrong} not as expected.")
+    return 1 if wrong or not ran else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("scenario", nargs="?", default="", help="only scenarios whose name contains this")
+    parser.add_argument("--version", choices=VERSIONS, action="append", help="only this revision")
+    parser.add_argument("--keep", metavar="FOLDER", help="keep Aster's log and every scenario's results there")
+    options = parser.parse_args()
+    if options.keep and Path(options.keep).exists():
+        parser.error(f"{options.keep} exists: name a folder that does not.")
+    check_node()
+    isolate()
+    with tempfile.TemporaryDirectory(prefix="aster-conformance-") as temporary:
+        place = Path(options.keep or temporary).resolve()
+        (place / "aster").mkdir(parents=True)
+        with aster(place / "aster") as env:
+            return run_all(options.version or list(VERSIONS), options.scenario, env, place / "results")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
