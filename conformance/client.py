@@ -18,6 +18,7 @@ import httpx2
 # More than any client may need: Aster is the one to stop asking (auth/scope-retry-limit counts).
 MOST_SIGN_INS = 6
 FINISHED, REFUSED = "finished", "refused"
+ID_TOKEN = "urn:ietf:params:oauth:token-type:id_token"
 
 
 class Refused(Exception):
@@ -38,8 +39,20 @@ class Script:
         server = self._ask("POST", "config/mcp-server", body)
         return int(server["id"])
 
-    def connect(self, server: int) -> None:
-        begun = self._ask("POST", f"config/mcp-server/{server}/connect", {})
+    def add_company_sign_in(self, context: Mapping[str, Any]) -> int:
+        """The sign-in of the company, whose ID tokens vouch for people (ID-JAG)."""
+        body = {
+            "name": "Company",
+            "auth_type": "AUTHORIZATION_CODE",
+            "client_id": context["idp_client_id"],
+            "issuer": context["idp_issuer"],
+            "token_url": context["idp_token_endpoint"],
+        }
+        return int(self._ask("POST", "auth_configs", body)["id"])
+
+    def connect(self, server: int, context: Mapping[str, Any]) -> None:
+        body = {"subject_token": context["idp_id_token"], "subject_token_type": ID_TOKEN} if is_vouched(context) else {}
+        begun = self._ask("POST", f"config/mcp-server/{server}/connect", body)
         if begun["authorization_url"]:
             self._sign_in(begun["authorization_url"])
 
@@ -91,10 +104,24 @@ def auth_config(scenario: str, context: Mapping[str, Any]) -> dict[str, Any]:
     """What an admin enters: nothing, or that people sign in, or the client that the scenario says was made for them."""
     if not scenario.startswith("auth/"):
         return {}
-    named = {name: context[name] for name in ("client_id", "client_secret", "issuer") if name in context}
+    entered = {
+        "client_id": "client_id",
+        "client_secret": "client_secret",
+        "issuer": "issuer",
+        "private_key_pem": "client_private_key",
+    }
+    named: dict[str, Any] = {field: context[name] for name, field in entered.items() if name in context}
+    if "client_private_key" in named:
+        named["token_endpoint_auth_method"] = "private_key_jwt"
+    if scenario.startswith("auth/2025-03-26-"):
+        named["allow_legacy_endpoints"] = True
     if scenario.startswith("auth/client-credentials-"):
         return {"auth_type": "CLIENT_CREDENTIALS", **named}
-    return {"auth_type": "AUTHORIZATION_CODE", **named}
+    return {"auth_type": "ID_JAG" if is_vouched(context) else "AUTHORIZATION_CODE", **named}
+
+
+def is_vouched(context: Mapping[str, Any]) -> bool:
+    return "idp_id_token" in context
 
 
 def calls_of(tools: list[dict[str, Any]], context: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -114,10 +141,13 @@ def example_arguments(tool: Mapping[str, Any], tools: list[dict[str, Any]]) -> d
 
 
 def play(script: Script, url: str, scenario: str, context: Mapping[str, Any]) -> None:
-    server = script.add_server(url, auth_config(scenario, context))
+    auth = auth_config(scenario, context)
+    if is_vouched(context):
+        auth["subject_config_id"] = script.add_company_sign_in(context)
+    server = script.add_server(url, auth)
     try:
         if scenario.startswith("auth/"):
-            script.connect(server)
+            script.connect(server, context)
         for name, arguments in calls_of(script.list_tools(server), context):
             script.call(server, name, arguments)
     finally:

@@ -123,6 +123,8 @@ def aster(data: Path) -> Iterator[dict[str, str]]:
     url = f"http://127.0.0.1:{port}"
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     env |= {"DEBUG": "1", "PORT": str(port), "ASTER_DATA_DIR": str(data), "ASTER_PUBLIC_URL": url}
+    # The client id that auth/basic-cimd compares with; nobody fetches it.
+    env |= {"ASTER_CLIENT_METADATA_URL": "https://conformance-test.local/client-metadata.json"}
     # Without the background worker nothing but the script's steps reaches a scenario.
     env |= {"ASTER_EMBEDDED_WORKER": "0", "PYTHONPATH": str(ROOT), "ASTER_API": f"{url}/api/v1/"}
     manage = [sys.executable, str(ROOT / "manage.py")]

@@ -302,7 +302,7 @@ def list_tools(server: McpServer, view: ActorView) -> servers.TestResult:
     if result.status == "sign_in":
         raise with_links(ConnectionRequired(result.message), server, view)
     if not result.ok:
-        raise UpstreamError(result.message, step=result.step, hint=result.hint)
+        raise UpstreamError(result.message, step=result.step, hint=result.hint, code=result.code or None)
     return result
 
 

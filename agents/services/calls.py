@@ -123,6 +123,10 @@ def prepare_call(
     if not server.is_enabled:
         raise Conflict(f"{server} is switched off.", code="server_disabled")
     connection = require_connection(server, actor)
+    if definition is None:
+        # A modern server wants some arguments in headers, and only the tool's schema says which (x-mcp-header).
+        known = server.tools.filter(name=tool_name).first()
+        definition = known.definition if known else None
     target = build_target(server, token_of=token_source(server, actor))
     return ReadyCall(actor, agent, server, tool_name, definition, connection, target)
 

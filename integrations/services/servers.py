@@ -44,6 +44,7 @@ class TestResult:
     tool_count: int = 0
     tool_names: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    code: str = ""
     check: CheckResult | None = field(default=None, repr=False)
 
     @property
@@ -185,7 +186,8 @@ def try_server(server: McpServer, *, actor: Actor) -> TestResult:
         return TestResult(TestStatus.SIGN_IN, missing.message, step="auth", hint="Click Connect to sign in again.")
     except AsterError as error:
         step = getattr(error, "step", "") or {"forbidden_address": "url"}.get(error.code, "")
-        return TestResult(TestStatus.FAILED, error.message, step=step, hint=getattr(error, "hint", ""))
+        hint = getattr(error, "hint", "")
+        return TestResult(TestStatus.FAILED, error.message, step=step, hint=hint, code=error.code)
     names = [str(tool["name"]) for tool in check.tools]
     return TestResult(
         TestStatus.OK,
@@ -215,7 +217,7 @@ def _sign_in_result(server: McpServer, wants: AuthChallenge, actor: Actor) -> Te
     if connection is not None and (scopes := missing_scopes(wants)):
         refusal = want_scopes(server, connection, scopes)
         status = TestStatus.SIGN_IN if isinstance(refusal, ConnectionRequired) else TestStatus.FAILED
-        return TestResult(status, refusal.message, step="auth", hint=getattr(refusal, "hint", ""))
+        return TestResult(status, refusal.message, step="auth", hint=getattr(refusal, "hint", ""), code=refusal.code)
     if server.needs_person:
         return TestResult(TestStatus.SIGN_IN, wants.message, step="auth", hint="Click Connect to sign in again.")
     if server.auth_type == AuthType.NONE and discover_url(server.url).oauth:
