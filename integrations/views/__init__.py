@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from integrations.views import actions, callback, client_metadata, connect, connections, overview, server, server_form
+from integrations.views import (
+    actions,
+    callback,
+    client_metadata,
+    connect,
+    connection,
+    connections,
+    overview,
+    server,
+    server_form,
+)
 
 oauth_callback = callback.oauth_callback
 client_metadata_document = client_metadata.client_metadata_document
@@ -24,6 +34,7 @@ urlpatterns: list[URLPattern] = [
     path("servers/<slug:slug>/connect/", connect.connect_server, name="server-connect"),
     path("servers/<slug:slug>/disconnect/", connect.disconnect_server, name="server-disconnect"),
     path("connections/", connections.my_connections, name="connections"),
+    path("connections/<int:pk>/", connection.show_connection, name="connection"),
     path("connections/<int:pk>/disconnect/", connect.disconnect_connection, name="connection-disconnect"),
     path("matrix/", connections.matrix, name="matrix"),
 ]
