@@ -246,4 +246,21 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "SERVERS": [{"url": ASTER_PUBLIC_URL, "description": "This installation"}],
+    "TAGS": [
+        {"name": "MCP servers", "description": "Register servers, try them, and see the tools they offer."},
+        {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
+        {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
+        {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
+        {"name": "Organization", "description": "People, API keys and the audit trail."},
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "AuthTypeEnum": "integrations.models.AuthType",
+        "ConnectionStatusEnum": "integrations.models.ConnectionStatus",
+        "TestStatusEnum": "integrations.api_shapes.TEST_STATUS",
+        "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
+        "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
+        "ConnectionStateEnum": "integrations.api_shapes.STATE",
+        "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
+    },
 }
