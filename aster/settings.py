@@ -30,6 +30,10 @@ def _flag(name: str, default: bool) -> bool:
     return text in ("1", "true", "yes", "on")
 
 
+def _list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
 def _proxies(name: str) -> int:
     """How many proxies are in front; a plain yes means one."""
     text = env.str(name, "0").strip()
@@ -55,16 +59,16 @@ def _secret(name: str) -> str:
 # --- Secrets --------------------------------------------------------------------------------------------------------
 SECRET_KEY = _secret("SECRET_KEY")
 # The first key encrypts, all of them decrypt: put a new key in front to rotate (docs/operations.md).
-ASTER_ENCRYPTION_KEYS = [key for key in _secret("ASTER_ENCRYPTION_KEYS").split(",") if key]
+ASTER_ENCRYPTION_KEYS = _list(_secret("ASTER_ENCRYPTION_KEYS"))
 
 # --- What Aster may reach -------------------------------------------------------------------------------------------
-ASTER_STDIO_COMMANDS: list[str] = env.list("ASTER_STDIO_COMMANDS", default=[])
-ASTER_ENV_VARS: list[str] = env.list("ASTER_ENV_VARS", default=[])
-ASTER_ALLOWED_HOSTS_PRIVATE: list[str] = env.list("ASTER_ALLOWED_HOSTS_PRIVATE", default=[])
+ASTER_STDIO_COMMANDS = _list(env.str("ASTER_STDIO_COMMANDS", ""))
+ASTER_ENV_VARS = _list(env.str("ASTER_ENV_VARS", ""))
+ASTER_ALLOWED_HOSTS_PRIVATE = _list(env.str("ASTER_ALLOWED_HOSTS_PRIVATE", ""))
 
 # --- Web ------------------------------------------------------------------------------------------------------------
 _public = environ.urlparse(ASTER_PUBLIC_URL)
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[_public.hostname or "localhost"])
+ALLOWED_HOSTS = [_public.hostname or "localhost", *_list(env.str("ALLOWED_HOSTS", ""))]
 if DEBUG:
     ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = [ASTER_PUBLIC_URL]
@@ -168,7 +172,10 @@ elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "name")},
+    },
 ]
 
 # --- Queue: the database is the truth, a message only makes due work happen sooner ----------------------------------
