@@ -190,7 +190,13 @@ CELERY_BROKER_CONNECTION_TIMEOUT = 2.0
 CELERY_TASK_IGNORE_RESULT = True
 if CELERY_BROKER_URL.startswith("redis"):
     # Several processes brake failed sign-ins together.
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CELERY_BROKER_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": CELERY_BROKER_URL,
+            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
+        }
+    }
 # Worker and scheduler run inside the web process unless a broker connects several.
 ASTER_EMBEDDED_WORKER = _flag("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL.startswith("memory:"))
 CELERY_TIMEZONE = "UTC"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django import forms
@@ -14,6 +17,8 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from aster.web import client_address
+
+logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 10
 WINDOW_SECONDS = 600
@@ -28,21 +33,33 @@ class Brake:
 
     def minutes_left(self) -> int:
         """How long nobody may try, in minutes; 0 when they may."""
-        if cache.get(self._count, 0) < MAX_FAILURES:
-            return 0
-        seconds = float(cache.get(self._until, 0)) - time.time()
-        return max(1, math.ceil(seconds / 60))
+        with _cache_may_be_down():
+            if cache.get(self._count, 0) >= MAX_FAILURES:
+                seconds = float(cache.get(self._until, 0)) - time.time()
+                return max(1, math.ceil(seconds / 60))
+        return 0
 
     def note_failure(self) -> None:
-        cache.add(self._until, time.time() + WINDOW_SECONDS, WINDOW_SECONDS)
-        if not cache.add(self._count, 1, WINDOW_SECONDS):
-            try:
-                cache.incr(self._count)
-            except ValueError:  # it expired in between
-                cache.set(self._count, 1, WINDOW_SECONDS)
+        with _cache_may_be_down():
+            cache.add(self._until, time.time() + WINDOW_SECONDS, WINDOW_SECONDS)
+            if not cache.add(self._count, 1, WINDOW_SECONDS):
+                try:
+                    cache.incr(self._count)
+                except ValueError:  # it expired in between
+                    cache.set(self._count, 1, WINDOW_SECONDS)
 
     def release(self) -> None:
-        cache.delete_many([self._count, self._until])
+        with _cache_may_be_down():
+            cache.delete_many([self._count, self._until])
+
+
+@contextmanager
+def _cache_may_be_down() -> Iterator[None]:
+    """Nobody is locked out because Redis is down: meanwhile nothing brakes, and the log says so."""
+    try:
+        yield
+    except Exception as error:  # the cache's errors are those of whatever library is behind it
+        logger.warning("Failed sign-ins are not counted, the cache does not answer: %s", type(error).__name__)
 
 
 class SignInForm(AuthenticationForm):
