@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv6Network
 from typing import Any
 
 from django import forms
@@ -16,6 +17,7 @@ from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from aster.egress.addresses import parse_address
 from aster.web import client_address
 
 logger = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ class Brake:
     """Failures of one e-mail address from one network address, forgotten ten minutes after the first."""
 
     def __init__(self, email: str, address: str) -> None:
-        digest = hashlib.sha256(f"{email.strip().lower()}\n{address}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{email.strip().lower()}\n{_network(address)}".encode()).hexdigest()
         self._count, self._until = f"sign-in-failures:{digest}", f"sign-in-until:{digest}"
 
     def minutes_left(self) -> int:
@@ -51,6 +53,15 @@ class Brake:
     def release(self) -> None:
         with _cache_may_be_down():
             cache.delete_many([self._count, self._until])
+
+
+def _network(address: str) -> str:
+    """What one attacker has: an IPv4 address, or 64 bits full of IPv6 addresses (RFC 6177 §2)."""
+    try:
+        parsed = parse_address(address)
+    except ValueError:
+        return address
+    return str(parsed) if parsed.version == 4 else str(IPv6Network((parsed, 64), strict=False))
 
 
 @contextmanager

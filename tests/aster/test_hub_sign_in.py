@@ -67,6 +67,21 @@ def test_the_brake_is_per_person_and_address(alice: Person, bob: Person) -> None
 
 
 @pytest.mark.parametrize(
+    ("address", "same", "other"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"),
+        ("unknown", "unknown", "192.0.2.1"),
+    ],
+)
+def test_an_ipv6_network_counts_as_one_address(bob: Person, address: str, same: str, other: str) -> None:
+    for _ in range(sign_in.MAX_FAILURES):
+        sign_in.Brake(bob.user.email, address).note_failure()
+    assert sign_in.Brake(bob.user.email, same).minutes_left()
+    assert not sign_in.Brake(bob.user.email, other).minutes_left()
+
+
+@pytest.mark.parametrize(
     ("proxies", "from_here", "from_there"),
     [
         # Each proxy adds whom it saw; what stands before that anybody may have written.
