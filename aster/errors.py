@@ -94,7 +94,7 @@ class UpstreamError(AsterError):
 
 
 class ConnectionTestFailed(AsterError):
-    """A server was not stored because the test that guards creation failed (422, as seed API documents)."""
+    """A server was not stored because the test that guards creation failed (422)."""
 
     code = "connection_test_failed"
     http_status = 422

@@ -21,7 +21,6 @@ class ControlHub(AdminSite):
     login_template = "admin/login.html"
     enable_nav_sidebar = False
     final_catch_all_view = False  # aster.urls ends with ours
-    final_catch_all_view = False  # aster.urls ends with ours
     empty_value_display = "–"
 
     def has_permission(self, request: HttpRequest) -> bool:

@@ -10,20 +10,11 @@ from typing import Any
 
 from django.conf import settings
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
-from drf_spectacular.settings import spectacular_settings
 from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, inline_serializer
 from rest_framework import serializers
 
 Operation = dict[str, Any]
 Shape = type[serializers.Serializer[Any]]
-
-TAGS = [
-    {"name": "MCP servers", "description": "Register servers, try them, and see the tools they offer."},
-    {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
-    {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
-    {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
-    {"name": "Organization", "description": "People, API keys and the audit trail."},
-]
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -48,24 +39,6 @@ class SessionCookieScheme(OpenApiAuthenticationExtension):  # type: ignore[no-un
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         words = "The hub's session. Changes also need the CSRF token in `X-CSRFToken`."
         return {"type": "apiKey", "in": "cookie", "name": settings.SESSION_COOKIE_NAME, "description": words}
-
-
-# Parts of the document that other settings decide. What does not depend on them is in SPECTACULAR_SETTINGS.
-spectacular_settings.apply_patches(  # type: ignore[no-untyped-call]
-    {
-        "SERVERS": [{"url": settings.ASTER_PUBLIC_URL, "description": "This installation"}],
-        "TAGS": TAGS,
-        "ENUM_NAME_OVERRIDES": {
-            "AuthTypeEnum": "integrations.models.AuthType",
-            "ConnectionStatusEnum": "integrations.models.ConnectionStatus",
-            "TestStatusEnum": "integrations.api_shapes.TEST_STATUS",
-            "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
-            "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
-            "ConnectionStateEnum": "integrations.api_shapes.STATE",
-            "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
-        },
-    }
-)
 
 
 # --- Errors ---------------------------------------------------------------------------------------------------------

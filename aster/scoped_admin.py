@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.contrib.admin.utils import get_fields_from_path
 from django.db import transaction
 from django.db.models import Field, Model, QuerySet
@@ -138,6 +138,3 @@ class OrgScopedAdmin(_ModelAdmin[M]):
 
     def log_deletions(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
         """See log_addition."""
-
-    def message_user(self, request: HttpRequest, message: Any, level: Any = messages.INFO, *a: Any, **kw: Any) -> None:
-        super().message_user(request, message, level, *a, **kw)

@@ -30,6 +30,10 @@ def _flag(name: str, default: bool) -> bool:
     return text in ("1", "true", "yes", "on")
 
 
+def _list(text: str) -> list[str]:
+    return [item.strip() for item in text.split(",") if item.strip()]
+
+
 def _proxies(name: str) -> int:
     """How many proxies are in front; a plain yes means one."""
     text = env.str(name, "0").strip()
@@ -60,16 +64,16 @@ def _secret(name: str) -> str:
 # --- Secrets --------------------------------------------------------------------------------------------------------
 SECRET_KEY = _secret("SECRET_KEY")
 # The first key encrypts, all of them decrypt: put a new key in front to rotate (docs/operations.md).
-ASTER_ENCRYPTION_KEYS = [key for key in _secret("ASTER_ENCRYPTION_KEYS").split(",") if key]
+ASTER_ENCRYPTION_KEYS = _list(_secret("ASTER_ENCRYPTION_KEYS"))
 
 # --- What Aster may reach -------------------------------------------------------------------------------------------
-ASTER_STDIO_COMMANDS: list[str] = env.list("ASTER_STDIO_COMMANDS", default=[])
-ASTER_ENV_VARS: list[str] = env.list("ASTER_ENV_VARS", default=[])
-ASTER_ALLOWED_HOSTS_PRIVATE: list[str] = env.list("ASTER_ALLOWED_HOSTS_PRIVATE", default=[])
+ASTER_STDIO_COMMANDS = _list(env.str("ASTER_STDIO_COMMANDS", ""))
+ASTER_ENV_VARS = _list(env.str("ASTER_ENV_VARS", ""))
+ASTER_ALLOWED_HOSTS_PRIVATE = _list(env.str("ASTER_ALLOWED_HOSTS_PRIVATE", ""))
 
 # --- Web ------------------------------------------------------------------------------------------------------------
 _public = environ.urlparse(ASTER_PUBLIC_URL)
-ALLOWED_HOSTS: list[str] = env.list("ALLOWED_HOSTS", default=[_public.hostname or "localhost"])
+ALLOWED_HOSTS = [_public.hostname or "localhost", *_list(env.str("ALLOWED_HOSTS", ""))]
 if DEBUG:
     ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
 CSRF_TRUSTED_ORIGINS = [ASTER_PUBLIC_URL]
@@ -173,7 +177,10 @@ elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
-    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator",
+        "OPTIONS": {"user_attributes": ("email", "name")},
+    },
 ]
 
 # --- Queue: the database is the truth, a message only makes due work happen sooner ----------------------------------
@@ -188,7 +195,13 @@ CELERY_BROKER_CONNECTION_TIMEOUT = 2.0
 CELERY_TASK_IGNORE_RESULT = True
 if CELERY_BROKER_URL.startswith("redis"):
     # Several processes brake failed sign-ins together.
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": CELERY_BROKER_URL}}
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": CELERY_BROKER_URL,
+            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
+        }
+    }
 # Worker and scheduler run inside the web process unless a broker connects several.
 ASTER_EMBEDDED_WORKER = _flag("ASTER_EMBEDDED_WORKER", CELERY_BROKER_URL.startswith("memory:"))
 CELERY_TIMEZONE = "UTC"
@@ -251,4 +264,21 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "SERVERS": [{"url": ASTER_PUBLIC_URL, "description": "This installation"}],
+    "TAGS": [
+        {"name": "MCP servers", "description": "Register servers, try them, and see the tools they offer."},
+        {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
+        {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
+        {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
+        {"name": "Organization", "description": "People, API keys and the audit trail."},
+    ],
+    "ENUM_NAME_OVERRIDES": {
+        "AuthTypeEnum": "integrations.models.AuthType",
+        "ConnectionStatusEnum": "integrations.models.ConnectionStatus",
+        "TestStatusEnum": "integrations.api_shapes.TEST_STATUS",
+        "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
+        "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
+        "ConnectionStateEnum": "integrations.api_shapes.STATE",
+        "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
+    },
 }

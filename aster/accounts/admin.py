@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest
-from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from aster.accounts import services
-from aster.accounts.models import ApiKey, AuditEvent, Membership, User
+from aster.accounts.models import ApiKey, ApiKeyQuerySet, AuditEvent, Membership, User
 from aster.errors import AsterError
 from aster.pages import flash_error
 from aster.scoped_admin import OrgScopedAdmin, actor_of
@@ -60,9 +59,9 @@ class KeyStateFilter(admin.SimpleListFilter):
         return [("active", "Active"), ("expired", "Expired"), ("revoked", "Revoked")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[ApiKey]) -> QuerySet[ApiKey]:
-        expired = Q(revoked_at=None, expires_at__lte=timezone.now())
-        states = {"active": Q(revoked_at=None) & ~expired, "expired": expired, "revoked": Q(revoked_at__isnull=False)}
-        return queryset.filter(states.get(self.value() or "", Q()))
+        wanted = self.value()
+        known = dict(self.lookup_choices)
+        return cast(ApiKeyQuerySet, queryset).in_state(wanted) if wanted in known else queryset
 
 
 @admin.register(ApiKey)

@@ -63,8 +63,7 @@ class MemberList(ActorView):
     def post(self, request: Request) -> Response:
         body = self.read_change(MemberIn, request)
         added = services.add_member(body["email"], body["role"], name=body["name"], actor=self.actor)
-        path = added.set_password_path
-        link = f"{settings.ASTER_PUBLIC_URL}{path}" if path else None
+        link = f"{settings.ASTER_PUBLIC_URL}{added.set_password_path}"
         return Response({**show_member(added.membership), "set_password_url": link}, status=201)
 
 

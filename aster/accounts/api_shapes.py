@@ -28,9 +28,7 @@ class MemberOut(serializers.Serializer[Any]):
 
 
 class AddedMemberOut(MemberOut):
-    set_password_url = serializers.URLField(
-        allow_null=True, help_text="For a new person, to be passed on: works once. Null: they can sign in already"
-    )
+    set_password_url = serializers.URLField(help_text="Where they choose a password, to be passed on: works once")
 
 
 class ApiKeyOut(serializers.Serializer[Any]):

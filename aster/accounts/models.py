@@ -173,15 +173,20 @@ class Membership(AuditedModel):
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def usable(self) -> ApiKeyQuerySet:
-        """Keys that open the door now: not revoked, not expired, of an active person who is still a member."""
+    def in_state(self, state: str) -> ApiKeyQuerySet:
+        """The keys whose `ApiKey.state()` is this one."""
         now = timezone.now()
-        return self.filter(
-            models.Q(expires_at=None) | models.Q(expires_at__gt=now),
-            revoked_at=None,
-            user__is_active=True,
-            user__memberships__organization=models.F("organization"),
-        )
+        states = {
+            "active": models.Q(models.Q(expires_at=None) | models.Q(expires_at__gt=now), revoked_at=None),
+            "expired": models.Q(expires_at__lte=now, revoked_at=None),
+            "revoked": models.Q(revoked_at__isnull=False),
+        }
+        return self.filter(states[state])
+
+    def usable(self) -> ApiKeyQuerySet:
+        """Keys that open the door now: active ones of an active person who is still a member."""
+        active = self.in_state("active")
+        return active.filter(user__is_active=True, user__memberships__organization=models.F("organization"))
 
 
 class ApiKey(AuditedModel):

@@ -11,7 +11,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.contrib.auth.tokens import default_token_generator
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.encoding import force_bytes
@@ -59,7 +59,11 @@ def _get_or_create_person(email: str, *, name: str = "", password: str | None = 
             validate_password(password, User(email=email, name=name))
         except ValidationError as error:
             raise InvalidInput(error.messages[0], fields={"password": error.messages}) from None
-    return User.objects.create_user(email, password, name=name)
+    try:
+        with transaction.atomic():
+            return User.objects.create_user(email, password, name=name)
+    except IntegrityError:  # somebody else made the account at the same moment
+        return User.objects.get(email=email)
 
 
 def update_organization(organization: Organization, *, actor: Actor) -> None:
@@ -79,7 +83,10 @@ def update_organization(organization: Organization, *, actor: Actor) -> None:
 class AddedMember:
     membership: Membership
     set_password_path: str | None
-    """Where the new person chooses a password (single use, to be passed on), or None if they can sign in already."""
+    """Where the new person chooses a password (single use, to be passed on).
+
+    None if they can sign in already, which only the command line may bring about.
+    """
 
 
 def add_member(email: str, role: str, *, name: str = "", actor: Actor) -> AddedMember:
@@ -90,12 +97,11 @@ def add_member(email: str, role: str, *, name: str = "", actor: Actor) -> AddedM
     with a link to choose a password.
     """
     actor.require_admin()
-    if role == Role.ADMIN:
-        actor.require_scope("*")  # an admin's session may do everything
-    if role not in Role.values:
-        raise InvalidInput("Choose admin or member.", fields={"role": ["Choose admin or member."]})
+    _check_role(role, actor)
     with transaction.atomic():
-        user = _get_or_create_person(email, name=name.strip())
+        person = _get_or_create_person(email, name=name.strip())
+        # Of two organizations that add the same person at once, the second waits here and then finds the first's.
+        user = User.objects.select_for_update().get(pk=person.pk)
         _claim_account(user, actor)
         membership, created = Membership.objects.get_or_create(
             organization=actor.organization, user=user, defaults={"role": role}
@@ -103,7 +109,14 @@ def add_member(email: str, role: str, *, name: str = "", actor: Actor) -> AddedM
         if not created:
             raise Conflict(f"{user.email} is a member already.", fields={"email": ["Already a member."]})
         audit.record(actor, "created", membership, {"user": [None, user.email], "role": [None, role]})
-    return AddedMember(membership, set_password_path(user, actor=actor))
+        return AddedMember(membership, set_password_path(user, actor=actor))
+
+
+def _check_role(role: str, actor: Actor) -> None:
+    if role not in Role.values:
+        raise InvalidInput("Choose admin or member.", fields={"role": ["Choose admin or member."]})
+    if role == Role.ADMIN:
+        actor.require_scope("*")  # an admin's session may do everything
 
 
 def _claim_account(user: User, actor: Actor) -> None:
@@ -139,10 +152,7 @@ def find_member(membership_id: int, *, actor: Actor) -> Membership:
 
 def change_role(membership: Membership, role: str, *, actor: Actor) -> None:
     actor.require_admin()
-    if role not in Role.values:
-        raise InvalidInput("Choose admin or member.", fields={"role": ["Choose admin or member."]})
-    if role == Role.ADMIN:
-        actor.require_scope("*")
+    _check_role(role, actor)
     with transaction.atomic():
         _keep_an_admin(membership, becoming=role)
         membership.role = role
@@ -158,9 +168,8 @@ def remove_member(membership: Membership, *, actor: Actor) -> None:
         actor.require_admin()
     with transaction.atomic():
         _keep_an_admin(membership, becoming=None)
-        ApiKey.objects.filter(organization=membership.organization, user=membership.user, revoked_at=None).update(
-            revoked_at=timezone.now()
-        )
+        for key in ApiKey.objects.filter(organization=membership.organization, user=membership.user, revoked_at=None):
+            _revoke(key, actor)
         audit.delete_audited(membership, actor=actor)
 
 
@@ -224,8 +233,12 @@ def revoke_api_key(key: ApiKey, *, actor: Actor) -> None:
     if key.user != actor.user:
         actor.require_admin()
     with transaction.atomic():
-        if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
-            audit.record(actor, "revoked", key)
+        _revoke(key, actor)
+
+
+def _revoke(key: ApiKey, actor: Actor) -> None:
+    if ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        audit.record(actor, "revoked", key)
 
 
 def visible_api_keys(actor: Actor) -> QuerySet[ApiKey]:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv6Network
 from typing import Any
 
 from django import forms
@@ -13,7 +17,10 @@ from django.core.cache import cache
 from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
+from aster.egress.addresses import parse_address
 from aster.web import client_address
+
+logger = logging.getLogger(__name__)
 
 MAX_FAILURES = 10
 WINDOW_SECONDS = 600
@@ -23,26 +30,47 @@ class Brake:
     """Failures of one e-mail address from one network address, forgotten ten minutes after the first."""
 
     def __init__(self, email: str, address: str) -> None:
-        digest = hashlib.sha256(f"{email.strip().lower()}\n{address}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{email.strip().lower()}\n{_network(address)}".encode()).hexdigest()
         self._count, self._until = f"sign-in-failures:{digest}", f"sign-in-until:{digest}"
 
     def minutes_left(self) -> int:
         """How long nobody may try, in minutes; 0 when they may."""
-        if cache.get(self._count, 0) < MAX_FAILURES:
-            return 0
-        seconds = float(cache.get(self._until, 0)) - time.time()
-        return max(1, math.ceil(seconds / 60))
+        with _cache_may_be_down():
+            if cache.get(self._count, 0) >= MAX_FAILURES:
+                seconds = float(cache.get(self._until, 0)) - time.time()
+                return max(1, math.ceil(seconds / 60))
+        return 0
 
     def note_failure(self) -> None:
-        cache.add(self._until, time.time() + WINDOW_SECONDS, WINDOW_SECONDS)
-        if not cache.add(self._count, 1, WINDOW_SECONDS):
-            try:
-                cache.incr(self._count)
-            except ValueError:  # it expired in between
-                cache.set(self._count, 1, WINDOW_SECONDS)
+        with _cache_may_be_down():
+            cache.add(self._until, time.time() + WINDOW_SECONDS, WINDOW_SECONDS)
+            if not cache.add(self._count, 1, WINDOW_SECONDS):
+                try:
+                    cache.incr(self._count)
+                except ValueError:  # it expired in between
+                    cache.set(self._count, 1, WINDOW_SECONDS)
 
     def release(self) -> None:
-        cache.delete_many([self._count, self._until])
+        with _cache_may_be_down():
+            cache.delete_many([self._count, self._until])
+
+
+def _network(address: str) -> str:
+    """What one attacker has: an IPv4 address, or 64 bits full of IPv6 addresses (RFC 6177 §2)."""
+    try:
+        parsed = parse_address(address)
+    except ValueError:
+        return address
+    return str(parsed) if parsed.version == 4 else str(IPv6Network((parsed, 64), strict=False))
+
+
+@contextmanager
+def _cache_may_be_down() -> Iterator[None]:
+    """Nobody is locked out because Redis is down: meanwhile nothing brakes, and the log says so."""
+    try:
+        yield
+    except Exception as error:  # the cache's errors are those of whatever library is behind it
+        logger.warning("Failed sign-ins are not counted, the cache does not answer: %s", type(error).__name__)
 
 
 class SignInForm(AuthenticationForm):

@@ -13,20 +13,19 @@ START_SECONDS = 10.0
 STOP_SECONDS = 2.0
 
 
-def bind_loopback(host: str, port: int) -> socket.socket:
-    """Return a socket bound to host and port (0 = any free one), not listening yet. Raises OSError if it is taken."""
+def bind_port(host: str, port: int) -> socket.socket:
+    """Return a socket bound to host and port (0 = any free one), not listening yet. An OSError says why not."""
     # With the protocol named, asyncio turns Nagle off for accepted connections; without, every answer waits 40 ms.
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
     except OSError as error:
         bound.close()
-        if error.errno == errno.EADDRINUSE:
-            raise OSError(
-                errno.EADDRINUSE, f"{host}:{port} is in use by another program. Choose another port."
-            ) from None
-        raise
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is in use by another program" if taken else f"cannot be used ({error.strerror or error})"
+        raise OSError(error.errno, f"{host}:{port} {reason}.") from None
     return bound
 
 

@@ -73,11 +73,11 @@ class DemoWorld:
 
     def start(self) -> None:
         """Serve, and return once requests are accepted. Raises OSError if the port is taken. Starting twice is fine."""
-        from aster.demo.serving import ServerThread, bind_loopback
+        from aster.demo.serving import ServerThread, bind_port
 
         if self._thread is not None:
             return
-        bound = self._socket or bind_loopback(self.host, self.port)
+        bound = self._socket or bind_port(self.host, self.port)
         self._socket = None
         thread = ServerThread(self._build_app(), bound)
         thread.start()
@@ -93,9 +93,9 @@ class DemoWorld:
             self._thread = None
 
     def _take_free_port(self) -> int:
-        from aster.demo.serving import bind_loopback
+        from aster.demo.serving import bind_port
 
-        self._socket = bind_loopback(self.host, 0)
+        self._socket = bind_port(self.host, 0)
         port: int = self._socket.getsockname()[1]
         return port
 

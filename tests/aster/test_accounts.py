@@ -121,6 +121,7 @@ def test_leaving_ends_the_persons_keys_at_once(alice: Person, bob: Person) -> No
     services.remove_member(Membership.objects.get(user=bob.user), actor=alice.actor)
     assert services.authenticate_key(text) is None
     assert ApiKey.objects.get().revoked_at
+    assert AuditEvent.objects.get(action="revoked", object_type="apikey").actor == alice.user
 
 
 def test_a_key_acts_as_its_owner_within_its_scopes(bob: Person) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 
 from aster.demo.authorization_server import AuthorizationServer
 from aster.demo.records import Client, Person
-from aster.demo.serving import ServerThread, bind_loopback
+from aster.demo.serving import ServerThread, bind_port
 from tests.aster.demo_visitor import ADA, CALLBACK, PUBLIC, Visitor, answer_of, error_of
 
 ROBOT = Client.with_secret("robot", "robot secret: +/%", grant_types=("client_credentials",))
@@ -35,7 +35,7 @@ def serve(http: httpx2.Client) -> Iterator[Serve]:
     running: list[ServerThread] = []
 
     def start(path: str = "", **switches: Any) -> tuple[AuthorizationServer, Visitor]:
-        bound = bind_loopback("127.0.0.1", 0)
+        bound = bind_port("127.0.0.1", 0)
         issuer = f"http://127.0.0.1:{bound.getsockname()[1]}{path}"
         people = [Person(ADA, "ada@acme.example"), Person("Bø <b>", "b@acme.example")]
         server = AuthorizationServer(issuer, people=people, clients=[PUBLIC, ROBOT], **switches)

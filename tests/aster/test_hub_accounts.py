@@ -241,6 +241,23 @@ def test_an_expired_key_says_so(alice: Person) -> None:
     assert "Expired" in text_of(alice.browser().get("/hub/api-keys/"))
 
 
+def test_members_and_the_list_of_keys_agree_with_the_door(alice: Person, bob: Person, charlie: Person) -> None:
+    Membership.objects.create(organization=charlie.organization, user=bob.user)
+    elsewhere = Person(bob.user, charlie.organization, Role.MEMBER)
+    services.create_api_key(bob.user, name="Elsewhere", actor=elsewhere.actor)
+    keys = {name: services.create_api_key(bob.user, name=name, actor=bob.actor) for name in ("Open", "Old", "Gone")}
+    ApiKey.objects.filter(name="Old").update(expires_at=timezone.now() - timedelta(days=1))
+    services.revoke_api_key(keys["Gone"][0], actor=bob.actor)
+    browser = alice.browser()
+    page: Any = browser.get("/hub/members/")
+    assert {row.user.email: row.key_count for row in page.context["page"]} == {bob.user.email: 1, alice.user.email: 0}
+    for state, name in (("active", "Open"), ("expired", "Old"), ("revoked", "Gone")):
+        listed: Any = browser.get(f"/hub/accounts/apikey/?state={state}")
+        assert [(key.name, key.state()) for key in listed.context["cl"].result_list] == [(name, state)]
+        assert bool(services.authenticate_key(keys[name][1])) == (state == "active")
+    assert browser.get("/hub/accounts/apikey/?state=nonsense").status_code == 200
+
+
 def test_keys_are_revoked_in_bulk_through_the_service(alice: Person, bob: Person) -> None:
     keys = [services.create_api_key(bob.user, name=f"k{n}", actor=bob.actor)[0].pk for n in range(2)]
     chosen = {"action": "revoke", "_selected_action": keys}

@@ -12,6 +12,9 @@ from pytest_django.fixtures import Settings
 from aster.accounts import sign_in
 from aster.accounts.models import User
 from tests.conftest import PASSWORD, Person
+from tests.databases import redis_url
+
+__all__ = ["redis_url"]
 
 
 @pytest.fixture(autouse=True)
@@ -64,6 +67,21 @@ def test_the_brake_is_per_person_and_address(alice: Person, bob: Person) -> None
 
 
 @pytest.mark.parametrize(
+    ("address", "same", "other"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"),
+        ("unknown", "unknown", "192.0.2.1"),
+    ],
+)
+def test_an_ipv6_network_counts_as_one_address(bob: Person, address: str, same: str, other: str) -> None:
+    for _ in range(sign_in.MAX_FAILURES):
+        sign_in.Brake(bob.user.email, address).note_failure()
+    assert sign_in.Brake(bob.user.email, same).minutes_left()
+    assert not sign_in.Brake(bob.user.email, other).minutes_left()
+
+
+@pytest.mark.parametrize(
     ("proxies", "from_here", "from_there"),
     [
         # Each proxy adds whom it saw; what stands before that anybody may have written.
@@ -104,6 +122,26 @@ def test_the_brake_lets_go_when_its_time_is_over(bob: Person) -> None:
     assert brake.minutes_left() == 10
     cache.delete(brake._count)
     assert brake.minutes_left() == 0
+
+
+def test_nobody_is_locked_out_by_a_cache_that_is_down(
+    bob: Person, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.CACHES = {
+        "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:9/0"}
+    }
+    assert "do not belong together" in try_in(bob.user.email, "wrong").content.decode()
+    assert try_in(bob.user.email, PASSWORD).status_code == 302
+    assert "Failed sign-ins are not counted" in caplog.text
+
+
+@pytest.mark.redis
+def test_the_brake_counts_in_redis_too(bob: Person, settings: Settings, redis_url: str) -> None:
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_url}}
+    for _ in range(sign_in.MAX_FAILURES):
+        try_in(bob.user.email, "wrong")
+    assert "Too many attempts" in try_in(bob.user.email, PASSWORD).content.decode()
+    cache.clear()
 
 
 def test_an_inactive_person_does_not_get_in(bob: Person) -> None:

@@ -10,7 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from django.contrib.auth.password_validation import validate_password
+from django.core.exceptions import ValidationError
 
+from aster.accounts.models import User
 from aster.secrets_file import load_or_create
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,3 +59,19 @@ def test_debug_must_be_a_plain_yes_or_no(tmp_path: Path) -> None:
 def test_proxies_are_counted_and_a_plain_yes_is_one(tmp_path: Path, given: str, proxies: int) -> None:
     answer = start(ASTER_DATA_DIR=str(tmp_path), ASTER_BEHIND_PROXY=given, say="settings.ASTER_PROXIES")
     assert answer.stdout.strip() == str(proxies), answer.stderr
+
+
+def test_lists_may_be_written_with_spaces_and_the_public_host_is_always_allowed(tmp_path: Path) -> None:
+    answer = start(
+        ASTER_DATA_DIR=str(tmp_path),
+        ASTER_PUBLIC_URL="https://aster.example.com",
+        ALLOWED_HOSTS="aster.lan, backup.lan,",
+        ASTER_ENCRYPTION_KEYS="new, old",
+        say="settings.ALLOWED_HOSTS, settings.ASTER_ENCRYPTION_KEYS",
+    )
+    assert answer.stdout.strip() == "['aster.example.com', 'aster.lan', 'backup.lan'] ['new', 'old']", answer.stderr
+
+
+def test_a_password_is_not_the_persons_name() -> None:
+    with pytest.raises(ValidationError, match="too similar to the name"):
+        validate_password("BenjaminOkafor", User(email="ben@acme.test", name="Benjamin Okafor"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
+import secrets
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -13,8 +13,9 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from aster.accounts.models import User
+from aster.demo.serving import bind_port
 from aster.demo.world import DemoWorld
-from aster.demo_organization import ADMIN, MEMBER, create_demo_organization
+from aster.demo_organization import ADMIN, MEMBER, create_demo_organization, is_empty_installation
 
 SIGN_IN = settings.ASTER_DATA_DIR / "demo-sign-in.txt"
 DEMO_PORT = settings.ASTER_DATA_DIR / "demo-port"
@@ -30,7 +31,14 @@ class Command(BaseCommand):
         parser.add_argument("--demo", action="store_true", help="start the demo provider and servers beside Aster")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        listener = _listen(options["host"], options["port"])
+        if options["demo"] and not settings.DEBUG:
+            words = "The demo servers are on this machine, which Aster reaches only while developing."
+            raise CommandError(f"{words} Set DEBUG=1, or serve without --demo (make run DEMO=0).")
+        try:
+            listener = bind_port(options["host"], options["port"])
+            listener.listen(128)
+        except OSError as error:
+            raise CommandError(f"{error.strerror} PORT=… chooses another port.") from None
         call_command("migrate", interactive=False, verbosity=0)
         with ExitStack() as running:
             running.callback(listener.close)
@@ -53,11 +61,14 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"The demo world cannot start: {error} Set ASTER_DEMO_PORT, or DEMO=0.") from None
         running.callback(world.stop)
-        password = create_demo_organization(notes_url=world.notes_url, weather_url=world.weather_url)
-        if password:
-            DEMO_PORT.write_text(str(demo_port))
-            SIGN_IN.write_text(f"{ADMIN} (admin) and {MEMBER} (member), password {password}\n")
-            SIGN_IN.chmod(0o600)
+        if not is_empty_installation():
+            return None
+        # Kept before there is anybody to sign in: who stops the server meanwhile still gets in next time.
+        password = f"demo-{secrets.token_hex(4)}"
+        DEMO_PORT.write_text(str(demo_port))
+        SIGN_IN.touch(mode=0o600)
+        SIGN_IN.write_text(f"{ADMIN} (admin) and {MEMBER} (member), password {password}\n")
+        create_demo_organization(password=password, notes_url=world.notes_url, weather_url=world.weather_url)
         return password
 
     def _greet(self, password: str | None, *, demo: bool) -> None:
@@ -74,21 +85,6 @@ class Command(BaseCommand):
             say("\n  Nobody can sign in yet. Make the first organization in another terminal:")
             say(f'  {_environment()}.venv/bin/python manage.py create_org "Your company" --admin you@example.com\n')
         self.stdout.flush()
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is made or announced."""
-    # With the protocol named, asyncio turns Nagle off for accepted connections; without, every answer waits 40 ms.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise CommandError(f"{host}:{port} is in use by another program. Choose another port with PORT=….") from None
-    return listener
 
 
 def _environment() -> str:

@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from aster.accounts import services
 from aster.accounts.access import Actor
-from aster.accounts.management.commands.create_api_key import find_organization
+from aster.accounts.management.arguments import find_organization
 from aster.accounts.models import Role
 from aster.errors import AsterError
 

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db.models import Q
 
 from aster.accounts import services
 from aster.accounts.access import KEY_SCOPES, Actor
-from aster.accounts.models import Membership, Organization
+from aster.accounts.management.arguments import KEY_NAME, find_organization, free_key_name
+from aster.accounts.models import Membership
 from aster.errors import AsterError
 
 
@@ -21,15 +21,16 @@ class Command(BaseCommand):
         parser.add_argument("email", help="whose key it is")
         parser.add_argument("--organization", required=True, metavar="NAME", help="name or slug")
         parser.add_argument("--scopes", nargs="+", default=["*"], help=f"what it may do: {', '.join(KEY_SCOPES)}, …")
-        parser.add_argument("--name", default="Command line", help="what the key is called in the hub")
+        parser.add_argument("--name", help=f"what the key is called in the hub; {KEY_NAME}, with a number, if left out")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
         membership = self._find_membership(options["email"], options["organization"])
         actor = Actor(membership.organization, membership.user, membership.role, via="cli")
         scopes = [scope for text in options["scopes"] for scope in text.replace(",", " ").split()]
+        name = options["name"] or free_key_name(membership.organization)
         try:
-            key, text = services.create_api_key(membership.user, name=options["name"], scopes=scopes, actor=actor)
+            key, text = services.create_api_key(membership.user, name=name, scopes=scopes, actor=actor)
         except AsterError as error:
             raise CommandError(error.message) from None
         if options["json"]:
@@ -45,12 +46,3 @@ class Command(BaseCommand):
         if membership is None:
             raise CommandError(f"{email} is not a member of {organization.name}.")
         return membership
-
-
-def find_organization(name: str) -> Organization:
-    """The organization with this slug or name. Raises CommandError if there is none, or more than one."""
-    found = list(Organization.objects.filter(Q(slug=name) | Q(name=name))[:2])
-    if len(found) != 1:
-        problem = "is not unique: use its slug" if found else "does not exist"
-        raise CommandError(f"The organization “{name}” {problem}.")
-    return found[0]

@@ -11,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from aster.accounts import services
 from aster.accounts.access import Actor
+from aster.accounts.management.arguments import KEY_NAME
 from aster.accounts.models import Role
 from aster.errors import AsterError
 
@@ -33,7 +34,7 @@ class Command(BaseCommand):
                 options["name"], admin_email=options["admin"], password=password
             )
             actor = Actor(organization, user, Role.ADMIN, via="cli")
-            key = services.create_api_key(user, name="Command line", actor=actor)[1] if options["api_key"] else None
+            key = services.create_api_key(user, name=KEY_NAME, actor=actor)[1] if options["api_key"] else None
         except AsterError as error:
             raise CommandError(error.message) from None
         known = not user.check_password(password)
@@ -50,7 +51,7 @@ class Command(BaseCommand):
             return
         self.stdout.write(f"Created {organization.name} ({organization.slug}). Sign in at {result['url']}")
         self.stdout.write(f"  admin     {user.email}")
-        if known and not options["password"]:
+        if known:
             self.stdout.write("  password  as before: this person has an account already")
         for label, name in (("password", "password"), ("API key", "api_key")):
             if result[name]:
