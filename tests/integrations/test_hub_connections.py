@@ -13,6 +13,7 @@ from agents.models import Agent
 from agents.services.agents import save_agent
 from aster.accounts.models import Membership, Role, User
 from integrations.models import AuthConfig, AuthType, Connection, ConnectionStatus, McpServer
+from integrations.services import ledger
 from tests.conftest import Person
 from tests.integrations.hub import MakeServer, auth_of, html_of, make_server, notes_at_nowhere, oauth_config, text_of
 
@@ -165,3 +166,29 @@ def test_the_queries_of_the_table_do_not_grow_with_people_or_servers(
     # Session, person, membership; auth configs, servers, people twice, connections, errors; organization; shell's two.
     with django_assert_num_queries(12):
         browser.get("/hub/matrix/")
+
+
+def test_a_connections_page_shows_its_ledger(bob: Person, notes_at_nowhere: McpServer) -> None:
+    connection = connect(bob, auth_of(notes_at_nowhere), wanted_scopes=["notes:write"])
+    ledger.write(connection, "renewed", "background", generation=2, seconds=0.4)
+    ledger.write(connection, "refused", "call", generation=2, detail="The provider refused: invalid_grant")
+    page = bob.browser().get(f"/hub/connections/{connection.pk}/")
+    words = text_of(page)
+    for said in ("Renewed", "Renewed ahead of time", "Refused", "A call needed it", "invalid_grant", "400 ms"):
+        assert said in words
+    assert "A tool needs more rights than were given: notes:write" in words
+    assert "canary" not in html_of(page)
+    assert words.index("Refused") < words.index("Renewed ahead of time")
+
+
+def test_a_ledger_is_seen_by_its_person_and_the_admins_alone(
+    alice: Person, bob: Person, charlie: Person, notes_at_nowhere: McpServer
+) -> None:
+    path = f"/hub/connections/{connect(alice, auth_of(notes_at_nowhere)).pk}/"
+    assert alice.browser().get(path).status_code == 200
+    assert bob.browser().get(path).status_code == 404
+    assert charlie.browser().get(path).status_code == 404
+    bobs = f"/hub/connections/{connect(bob, auth_of(notes_at_nowhere)).pk}/"
+    admins_view = alice.browser().get(bobs)
+    assert admins_view.status_code == 200
+    assert "Connect again" not in text_of(admins_view)
