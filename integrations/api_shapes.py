@@ -72,7 +72,9 @@ class AuthConfigOut(serializers.Serializer[Any]):
     scope_on_refresh = serializers.BooleanField()
     client_private_key = _text(REDACTED_HELP)
     assume_pkce = serializers.BooleanField(help_text="An admin vouches for PKCE that the metadata does not promise")
-    allow_legacy_endpoints = serializers.BooleanField(help_text="Use the default endpoints of 2025-03-26 if needed")
+    allow_legacy_endpoints = serializers.BooleanField(
+        help_text="Take a server that names no provider for its own (2025-03-26)"
+    )
     preset = _text("The provider whose known quirks were filled in")
     subject_config_id = serializers.IntegerField(allow_null=True, help_text="Whose tokens are exchanged (RFC 8693)")
     callback_url = serializers.URLField(help_text="The redirect URI to allow at the provider")

@@ -234,7 +234,7 @@ class AuthForm(SecretsForm[AuthConfig]):
         labels: ClassVar = {
             "client_mode": "OAuth client", "client_id": "Client ID", "resource_mode": "Resource parameter",
             "token_endpoint_auth_method": "Client authentication", "scope_on_refresh": "Send scopes when refreshing",
-            "assume_pkce": "The provider supports PKCE", "allow_legacy_endpoints": "Default endpoints of 2025-03-26",
+            "assume_pkce": "The provider supports PKCE", "allow_legacy_endpoints": "Server of 2025-03-26",
             "subject_config": "Derived from",
         }  # fmt: skip
         help_texts: ClassVar = {
@@ -243,7 +243,7 @@ class AuthForm(SecretsForm[AuthConfig]):
             "use_pkce": "Recommended. Switch off only for providers that reject it.",
             "scope_on_refresh": "Some providers demand them, most do not.",
             "assume_pkce": "For providers that do not say so in their metadata. You vouch for it; it is recorded.",
-            "allow_legacy_endpoints": "For old servers that name no provider: /authorize, /token and /register there.",
+            "allow_legacy_endpoints": "For old servers that name no provider: they are taken for their own.",
             "subject_config": "The sign-in whose tokens are used to get those for this server.",
         }
         widgets: ClassVar = {"client_mode": forms.RadioSelect}

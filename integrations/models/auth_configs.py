@@ -92,7 +92,7 @@ class AuthConfig(AuditedModel):
     )
     # Provider quirks, as fields; integrations/presets.py knows those of common providers
     preset = models.CharField(max_length=30, blank=True)
-    allow_legacy_endpoints = models.BooleanField("use the default endpoints of 2025-03-26", default=False)
+    allow_legacy_endpoints = models.BooleanField("server of 2025-03-26", default=False)
     resource_mode = models.CharField(max_length=10, choices=ResourceMode.choices, default=ResourceMode.SEND)
     audience = models.CharField(max_length=2000, blank=True)
     extra_authorize_params = models.JSONField(default=dict, blank=True)

@@ -87,14 +87,14 @@ def discover(
     http: Http,
     challenge: BearerChallenge | None = None,
     issuer: str | None = None,
-    allow_legacy_default_endpoints: bool = False,
+    allow_legacy: bool = False,
 ) -> Discovery:
     """Find the authorization server of the MCP server at `server_url`, in at most 30 seconds.
 
     `challenge` is what its 401 said. `issuer` pins one of the authorization servers (default: the first), and stands in
-    for them if the server has no protected resource metadata. Without either, its origin is asked for authorization
-    server metadata, as in the 2025-03-26 revision; that revision's default endpoints are used only if allowed.
-    Raises DiscoveryFailed.
+    for them if the server has no protected resource metadata. Without either, and only with `allow_legacy`, its origin
+    is taken for its authorization server (2025-03-26), with default endpoints if it publishes no metadata either.
+    Raises DiscoveryFailed; code `legacy_server` if allowing it would have found something.
     """
     walk = _Walk(http)
     with egress.deadline(TOTAL_SECONDS):
@@ -104,7 +104,7 @@ def discover(
             known: dict[str, Any] = {"resource": _canonical(server_url), "scopes": _select_scopes(challenge, {})}
             if issuer is not None:
                 return _read_metadata(walk, _find_metadata(walk, issuer), authorization_servers=(issuer,), **known)
-            return _discover_legacy(walk, server_url, allow_legacy_default_endpoints, known)
+            return _discover_legacy(walk, server_url, allow_legacy, known)
         url, protected_resource = found
         servers = _strings(protected_resource, "authorization_servers")
         return _read_metadata(
@@ -254,15 +254,22 @@ def _try_metadata(walk: _Walk, issuer: str, urls: Iterable[str]) -> tuple[dict[s
     return None, problem
 
 
-def _discover_legacy(walk: _Walk, server_url: str, allow_defaults: bool, known: dict[str, Any]) -> Discovery:
+def _discover_legacy(walk: _Walk, server_url: str, allowed: bool, known: dict[str, Any]) -> Discovery:
     """The 2025-03-26 revision: the server's origin is its own authorization server."""
     parts = urlsplit(server_url)
     origin = f"{parts.scheme}://{parts.netloc.lower()}"
     urls = build_oauth_authorization_server_metadata_discovery_urls(None, server_url)
     document, problem = _try_metadata(walk, origin, urls)
-    if document is not None:
+    if document is not None and allowed:
         return _read_metadata(walk, document, **known)
-    if not allow_defaults:
+    if document is not None:
+        raise walk.failure(
+            f"{name_host(server_url)} does not say who protects it, as servers of 2025-03-26 did not: it would have to "
+            "be its own authorization server.",
+            code="legacy_server",
+            hint="If you trust it with that, allow the 2025-03-26 revision in the sign-in settings.",
+        )
+    if not allowed:
         raise walk.failure(
             f"{name_host(server_url)} does not say who protects it: it has no protected resource metadata, "
             f"and as an authorization server {problem}.",

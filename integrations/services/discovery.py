@@ -70,7 +70,8 @@ def discover_server(url: str, *, actor: Actor) -> Discovered:
 def discover_url(url: str, *, issuer: str | None = None, allow_legacy: bool = False) -> Discovered:
     """Send one unauthenticated request to the server, then follow its challenge to the metadata.
 
-    `issuer` pins one of its authorization servers; `allow_legacy` permits the default endpoints of 2025-03-26.
+    `issuer` pins one of its authorization servers; `allow_legacy` takes a server that names
+    none for its own (2025-03-26).
     """
     try:
         target = Target(transport="streamable_http", url=url, timeout=DISCOVERY_SECONDS / 2, key=url)
@@ -95,7 +96,7 @@ def _from_metadata(
 ) -> Discovered:
     try:
         found = discovery.discover(
-            url, http=egress.client(), challenge=challenge, issuer=issuer, allow_legacy_default_endpoints=allow_legacy
+            url, http=egress.client(), challenge=challenge, issuer=issuer, allow_legacy=allow_legacy
         )
     except AsterError as problem:
         return Discovered(requires_auth, None, problem.message, problem.code)

@@ -339,11 +339,18 @@ def test_a_pinned_issuer_stands_in_for_missing_resource_metadata() -> None:
 
 
 def test_without_resource_metadata_the_origin_is_asked_as_in_the_first_revision() -> None:
-    found, asked = find({LEGACY: asm("https://mcp.example")}, challenge=BearerChallenge(scope="x"))
+    metadata = {LEGACY: asm("https://mcp.example")}
+    found, asked = find(metadata, challenge=BearerChallenge(scope="x"), allow_legacy=True)
     assert asked == [PRM_PATH, PRM_ROOT, LEGACY]
     assert (found.issuer, found.resource, found.scopes) == ("https://mcp.example", SERVER, ("x",))
     assert found.protected_resource is None
     assert not found.uses_legacy_defaults
+
+
+def test_a_server_is_its_own_provider_only_if_an_admin_says_so() -> None:
+    error, _asked = fail({LEGACY: asm("https://mcp.example")})
+    assert error.code == "legacy_server"
+    assert "allow the 2025-03-26 revision" in error.hint
 
 
 def test_without_any_metadata_the_search_fails_and_says_what_to_do() -> None:
@@ -355,7 +362,7 @@ def test_without_any_metadata_the_search_fails_and_says_what_to_do() -> None:
 
 
 def test_default_endpoints_are_used_only_if_allowed() -> None:
-    found, asked = find({}, server="https://MCP.example/", allow_legacy_default_endpoints=True)
+    found, asked = find({}, server="https://MCP.example/", allow_legacy=True)
     assert asked == [PRM_ROOT, LEGACY]
     assert found.uses_legacy_defaults
     assert (found.issuer, found.resource) == ("https://mcp.example", "https://mcp.example")
@@ -366,7 +373,7 @@ def test_default_endpoints_are_used_only_if_allowed() -> None:
 
 
 def test_a_failing_origin_does_not_lead_to_default_endpoints() -> None:
-    error, _asked = fail({LEGACY: httpx2.Response(502)}, allow_legacy_default_endpoints=True)
+    error, _asked = fail({LEGACY: httpx2.Response(502)}, allow_legacy=True)
     assert error.retryable
 
 
