@@ -54,7 +54,7 @@ def error_body(code: str, detail: str, fields: Any = None, **extra: Any) -> dict
 def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
     """Every refusal as `{code, detail, fields}`. Unknown errors are a 500 that says nothing of its cause."""
     if isinstance(error, AsterError):
-        return _explain_own(error)
+        return Response(refusal_body(error), status=error.http_status)
     if isinstance(error, Http404):
         return Response(error_body("not_found", "There is nothing at this address."), status=404)
     if isinstance(error, SuspiciousOperation):
@@ -83,11 +83,12 @@ def _explain_bug(error: Exception, context: dict[str, Any]) -> Response:
     return Response(error_body("internal_error", words), status=500)
 
 
-def _explain_own(error: AsterError) -> Response:
+def refusal_body(error: AsterError) -> dict[str, Any]:
+    """What a script is told about one of Aster's own errors."""
     extra = dict(error.extra)
     if isinstance(error, UpstreamError):
         extra = {"step": error.step, "hint": error.hint, "retryable": error.retryable, **extra}
-    return Response(error_body(error.code, error.message, error.fields, **extra), status=error.http_status)
+    return error_body(error.code, error.message, error.fields, **extra)
 
 
 def _validation_body(detail: Any) -> dict[str, Any]:

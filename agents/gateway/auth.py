@@ -12,19 +12,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from agents.models import Agent
 from agents.services.agents import find_agent
 from aster.accounts.access import Actor
+from aster.accounts.authentication import presented_key
 from aster.accounts.services import authenticate_key
 from aster.errors import NotFound
 from aster.threads import in_db_thread
 
 ACTOR, AGENT = "aster.actor", "aster.agent"
-
-
-def presented_key(headers: Headers) -> str:
-    """The API key in a request's headers, or an empty text."""
-    scheme, _, credentials = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and credentials.strip():
-        return credentials.strip()
-    return headers.get("x-api-key", "").strip()
 
 
 def _admit(key: str, organization: str, slug: str) -> tuple[Actor, Agent] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from rest_framework.authentication import BaseAuthentication
@@ -17,22 +18,25 @@ if TYPE_CHECKING:  # DRF loads this module while it is being imported itself
     from rest_framework.views import APIView
 
 
-def presented_key(request: Request) -> str:
-    """The API key in `Authorization: Bearer …` or `X-API-Key`, or an empty text."""
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+UNKNOWN_KEY = "This API key is unknown, expired or revoked."
+
+
+def presented_key(headers: Mapping[str, str]) -> str:
+    """The API key in `Authorization: Bearer …` or `X-API-Key` (names in any case), or an empty text."""
+    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
-    return request.headers.get("X-API-Key", "").strip()
+    return headers.get("X-API-Key", "").strip()
 
 
 class ApiKeyAuthentication(BaseAuthentication):
     def authenticate(self, request: Request) -> tuple[User, Actor] | None:
-        key = presented_key(request)
+        key = presented_key(request.headers)
         if not key:
             return None
         actor = authenticate_key(key, via="api", request_id=getattr(request, "request_id", ""))
         if actor is None:
-            raise AuthenticationFailed("This API key is unknown, expired or revoked.")
+            raise AuthenticationFailed(UNKNOWN_KEY)
         return actor.person, actor
 
     def authenticate_header(self, request: Request) -> str:

@@ -11,12 +11,11 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
-from rest_framework.request import Request
 
 from aster.accounts.access import CONNECT, SESSION_ORGANIZATION, Actor, find_actor
-from aster.accounts.authentication import presented_key
+from aster.accounts.authentication import UNKNOWN_KEY, presented_key
 from aster.accounts.services import authenticate_key
-from aster.api import error_body
+from aster.api import error_body, refusal_body
 from aster.errors import AsterError, NotAllowed
 from integrations.models import AuthConfig, PendingAuthorization
 from integrations.serializers import show_connection
@@ -27,7 +26,7 @@ from integrations.views.browser import SESSION_BROWSER, local_path
 @require_GET
 def oauth_callback(request: HttpRequest) -> HttpResponse:
     """Finish a sign-in as whoever calls: the person at the browser, or the owner of an API key."""
-    key = presented_key(cast(Request, request))
+    key = presented_key(request.headers)
     response = _finish_for_script(request, key) if key else _finish_for_person(request)
     # The address holds a code: it goes into no cache and no Referer header.
     response["Referrer-Policy"] = "no-referrer"
@@ -38,13 +37,13 @@ def oauth_callback(request: HttpRequest) -> HttpResponse:
 def _finish_for_script(request: HttpRequest, key: str) -> HttpResponse:
     actor = authenticate_key(key, via="api", request_id=getattr(request, "request_id", ""))
     if actor is None:
-        body = error_body("not_authenticated", "This API key is unknown, expired or revoked.")
+        body = error_body("authentication_failed", UNKNOWN_KEY)
         return JsonResponse(body, status=401, headers={"WWW-Authenticate": 'Bearer realm="aster"'})
     try:
         actor.require_scope(CONNECT)
         connection = connections.complete_connection(request.GET.dict(), actor=actor)
     except AsterError as error:
-        return JsonResponse(error_body(error.code, error.message, error.fields), status=error.http_status)
+        return JsonResponse(refusal_body(error), status=error.http_status)
     return JsonResponse({"status": "connected", "connection": show_connection(connection)})
 
 

@@ -255,7 +255,7 @@ def test_a_script_follows_the_redirect_with_its_key(bob: Person, notes: McpServe
     begun = bob.api().post("/api/v1/config/mcp-server/acme-notes/connect").json()
     params = callback_params(consent(begun["authorization_url"]))
     wrong = client.get(CALLBACK, params, headers={"X-API-Key": "ask_wrong"})
-    assert (wrong.status_code, wrong.json()["code"]) == (401, "not_authenticated")
+    assert (wrong.status_code, wrong.json()["code"]) == (401, "authentication_failed")
     weak = client.get(CALLBACK, params, headers={"X-API-Key": bob.key("aster:read")})
     assert (weak.status_code, weak.json()["code"]) == (403, "missing_scope")
     done = client.get(CALLBACK, params, headers={"Authorization": f"Bearer {bob.key()}"})
