@@ -6,7 +6,7 @@ A search for `scope=` in the header finds it inside an `error_description` too; 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from integrations.oauth.wording import clean_words
@@ -18,6 +18,8 @@ _EQUALS = re.compile(r"[ \t]*=[ \t]*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 # Wider than the grammar's token: URLs are sent without quotes, too.
 _BARE = re.compile(r'[^\s,"]+')
+_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
+MAX_SCOPES = 100
 _SPACES = re.compile(r"[ \t]+")
 _BETWEEN = re.compile(r"[ \t,]*")
 _JUNK = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"?)*', re.DOTALL)
@@ -40,6 +42,11 @@ class BearerChallenge:
     scope: str | None = None
     error: str | None = None
     error_description: str | None = None
+
+
+def scope_tokens(tokens: Iterable[str]) -> tuple[str, ...]:
+    """The scopes among `tokens` that can be sent, each once: strangers wrote them, and people see what is asked for."""
+    return tuple(token for token in dict.fromkeys(tokens) if _SCOPE_TOKEN.fullmatch(token))[:MAX_SCOPES]
 
 
 def parse_challenges(headers: Sequence[str]) -> list[Challenge]:

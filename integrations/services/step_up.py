@@ -13,7 +13,7 @@ from django.db import transaction
 from aster.errors import AsterError, ConnectionRequired, UpstreamError
 from integrations.mcp_client import AuthChallenge
 from integrations.models import AuthConfig, Connection, McpServer
-from integrations.oauth.challenges import bearer_challenge
+from integrations.oauth.challenges import bearer_challenge, scope_tokens
 
 MAX_STEP_UPS = 2
 
@@ -35,7 +35,7 @@ def missing_scopes(refused: AuthChallenge) -> list[str]:
     challenge = bearer_challenge(refused.www_authenticate)
     if challenge is None or challenge.error != "insufficient_scope" or not challenge.scope:
         return []
-    return challenge.scope.split()
+    return list(scope_tokens(challenge.scope.split()))
 
 
 def want_scopes(server: McpServer, connection: Connection, scopes: list[str]) -> AsterError:
