@@ -8,7 +8,7 @@ from typing import Any
 from rest_framework import serializers
 
 from aster.accounts.audit import REDACTED
-from aster.accounts.models import slug_validator
+from aster.accounts.models import is_row_id, slug_validator
 from aster.api_bodies import IdField, StrictSerializer
 from aster.errors import InvalidInput
 from integrations.models import (
@@ -110,6 +110,11 @@ class AuthConfigIn(StrictSerializer):
     extra_authorize_params = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
     extra_token_params = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
     scope_on_refresh = serializers.BooleanField(required=False)
+
+    def validate_subject_config_id(self, value: str | None) -> int | None:
+        if value is not None and not is_row_id(value):
+            raise serializers.ValidationError("There is no such auth config.")
+        return int(value) if value else None
 
 
 class ServerIn(StrictSerializer):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from integrations.models import AuthConfig, Connection
 from tests.aster.api_contract import ContractClient, api, document
 from tests.conftest import Person
 
@@ -61,6 +62,7 @@ def client(alice: Person) -> ContractClient:
     server = {"name": "Notes", "url": "http://127.0.0.1:9/mcp", "auth_config": auth, "test_connection": False}
     assert made.post("/api/v1/config/mcp-server", server).status_code == 201
     assert made.post("/api/v1/config/agent", {"name": "Bot"}).status_code == 201
+    Connection.objects.create(auth_config=AuthConfig.objects.get(), user=alice.user)
     llm = {"name": "LLM", "base_url": "http://127.0.0.1:9/v1", "model": "m"}
     assert made.post("/api/v1/config/llm", llm).status_code == 201
     return made
@@ -125,5 +127,5 @@ def test_a_strange_page_is_refused(client: ContractClient, query: str) -> None:
     for method, path, described in operations():
         pages = any(parameter["name"] == "cursor" for parameter in described.get("parameters", []))
         if method == "get" and pages and not path.endswith("/tools"):
-            response = client.get(f"{path}?{query}")
+            response = client.get(f"{address(client, path)}?{query}")
             assert response.status_code in ({400} if "page_size" in query else {200, 400, 404}), path
