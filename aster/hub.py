@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, path
 from django.utils.functional import SimpleLazyObject
 
@@ -20,7 +21,6 @@ class ControlHub(AdminSite):
     login_form = SignInForm
     login_template = "admin/login.html"
     enable_nav_sidebar = False
-    final_catch_all_view = False  # aster.urls ends with ours
     final_catch_all_view = False  # aster.urls ends with ours
     empty_value_display = "–"
 
@@ -41,6 +41,13 @@ class ControlHub(AdminSite):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return HttpResponseRedirect("/hub/integrations/")
+
+    def password_change(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        from aster.accounts.views.password import ChangePassword
+
+        return ChangePassword.as_view()(request)
 
     def records(self, request: HttpRequest) -> HttpResponse:
         """Django admin's own front page: every change list this person may open."""
