@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import URLPattern, URLResolver, path
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils.functional import SimpleLazyObject
 
 from aster.accounts.access import Actor, organizations_of
@@ -40,6 +41,17 @@ class ControlHub(AdminSite):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         return HttpResponseRedirect("/hub/integrations/")
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        wanted = request.POST.get("next") or request.GET.get("next", "")
+        return super().login(request, {"finishes_connecting": wanted.startswith(reverse("oauth-callback"))})
+
+    def password_change(  # type: ignore[override]
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponseBase:
+        from aster.accounts.views.password import ChangePassword
+
+        return ChangePassword.as_view()(request)
 
     def records(self, request: HttpRequest) -> HttpResponse:
         """Django admin's own front page: every change list this person may open."""

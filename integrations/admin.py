@@ -128,7 +128,7 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
     """The list; adding and changing happen on the hub's own pages."""
 
     description = "Every MCP server of the organization."
-    list_display = ("name", "state", "transport_name", "address_line", "auth_config", "tools_seen", "tested")
+    list_display = ("name", "state", "address_line", "auth_config", "tools_seen", "tested")
     list_filter = ("is_enabled", "transport", "test_status", "auth_config__auth_type")
     search_fields = ("name", "slug", "description", "url")
     list_select_related = ("auth_config",)
@@ -149,13 +149,11 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
             return badge("error", "alert", "Failed")
         return badge("neutral", "help", "Sign-in per person" if server.needs_person else "Untested")
 
-    @admin.display(description="Transport", ordering="transport")
-    def transport_name(self, server: McpServer) -> str:
-        return server.get_transport_display().split(" (")[0]
-
-    @admin.display(description="Address")
+    @admin.display(description="Address", ordering="transport")
     def address_line(self, server: McpServer) -> SafeString:
-        return format_html('<span class="mono">{}</span>', server.address[:80])
+        transport = server.get_transport_display().split(" (")[0]
+        line = '<span class="mono">{}</span><br><span class="faint small">{}</span>'
+        return format_html(line, server.address[:80], transport)
 
     @admin.display(description="Tools", ordering="seen")
     def tools_seen(self, server: McpServer) -> int:

@@ -178,6 +178,12 @@ class ServerForm(SecretsForm[McpServer]):
         offered = [choice for choice in Transport.choices if choice[0] != Transport.STDIO]
         if settings.ASTER_STDIO_COMMANDS or current == Transport.STDIO:
             offered.append((Transport.STDIO, "Local command"))
+        else:
+            self.fields[
+                "transport"
+            ].help_text = (
+                "Programs on Aster's own machine can be added once its operator lists them in ASTER_STDIO_COMMANDS."
+            )
         labels = {Transport.STREAMABLE_HTTP: "Streamable HTTP", Transport.SSE: "SSE"}
         transport: Any = self.fields["transport"]
         transport.choices = [(value, labels.get(Transport(value), label)) for value, label in offered]

@@ -6,6 +6,7 @@ from datetime import datetime, time, timedelta
 from typing import Any
 
 from django import forms
+from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -13,11 +14,26 @@ from django.utils.html import format_html
 
 from aster.accounts.access import CALL, KEY_SCOPES, READ, Actor
 from aster.accounts.audit_words import ACTIONS, OBJECTS
-from aster.accounts.models import AuditEvent, Role
+from aster.accounts.models import AuditEvent, Role, User
 from aster.form_fields import JsonObjectField
 
 EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "never": "Never"}
 VIAS = {"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"}
+
+
+class _WeaknessBesideThePassword:
+    """Django says what is wrong with a password beside its confirmation, as if that had been mistyped."""
+
+    def validate_password_for_user(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().validate_password_for_user(user, "new_password1")  # type: ignore[misc]
+
+
+class ChoosePasswordForm(_WeaknessBesideThePassword, SetPasswordForm):  # type: ignore[type-arg]
+    pass
+
+
+class ChangePasswordForm(_WeaknessBesideThePassword, PasswordChangeForm):
+    pass
 
 
 class AddMemberForm(forms.Form):

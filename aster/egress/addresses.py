@@ -188,7 +188,8 @@ def check_target(url: httpx2.URL, policy: Policy) -> tuple[str, int]:
     """
     host = url.raw_host.decode("ascii")
     if url.scheme not in ("http", "https") or not host:
-        raise _invalid("Use a URL that starts with https:// and names a host.")
+        start = "http:// or https://" if policy.debug or policy.allowed else "https://"
+        raise _invalid(f"Use a URL that starts with {start} and names a host.")
     if url.userinfo:
         raise _invalid("Remove the user name and password from the URL. Put credentials into the sign-in settings.")
     port = (443 if url.scheme == "https" else 80) if url.port is None else url.port

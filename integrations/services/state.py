@@ -1,4 +1,7 @@
-"""The one word a server's card says to a person: Connected, Connection error, Not connected, Untested or Disabled."""
+"""The one word a server's card says to a person: Connected, Connection error, Not connected, Untested or Disabled.
+
+A server without any sign-in says Ready for Connected: there is nothing one could be connected with.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from dataclasses import dataclass
 from django.db.models import Count, Q
 
 from aster.accounts.access import Actor
-from integrations.models import Connection, ConnectionStatus, McpServer, TestStatus, Tool
+from integrations.models import AuthType, Connection, ConnectionStatus, McpServer, TestStatus, Tool
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ DISABLED = ServerState("disabled", "Disabled", "neutral")
 NOT_CONNECTED = ServerState("not_connected", "Not connected", "neutral")
 UNTESTED = ServerState("untested", "Untested", "neutral")
 CONNECTED = ServerState("connected", "Connected", "ok")
+READY = ServerState("connected", "Ready", "ok")
 
 
 def server_state(server: McpServer, connection: Connection | None) -> ServerState:
@@ -42,7 +46,13 @@ def server_state(server: McpServer, connection: Connection | None) -> ServerStat
     if server.test_status == TestStatus.FAILED:
         words = (str(server.last_test.get("message", "")), str(server.last_test.get("hint", "")))
         return _error(" ".join(filter(None, words)))
-    return CONNECTED
+    return CONNECTED if _signs_in(server) else READY
+
+
+def _signs_in(server: McpServer) -> bool:
+    """With an account, a key or a header of its own."""
+    auth = server.auth_config
+    return bool(auth and (auth.auth_type != AuthType.NONE or auth.custom_headers))
 
 
 def _error(message: str) -> ServerState:

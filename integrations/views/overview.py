@@ -14,7 +14,7 @@ from integrations.views.cards import ServerCard, cards_of, server_rows
 SEARCH_FROM = 7
 STATES = [
     ("", "Any state"),
-    ("connected", "Connected"),
+    ("connected", "Connected or ready"),
     ("connection_error", "Connection error"),
     ("not_connected", "Not connected"),
     ("untested", "Untested"),

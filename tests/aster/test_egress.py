@@ -328,6 +328,12 @@ def test_a_malformed_or_misleading_url_is_refused(url: str) -> None:
     assert refused.value.code == "invalid_url"
 
 
+def test_the_words_about_a_scheme_name_those_that_are_allowed() -> None:
+    for policy, allowed in ((DEBUG, "http:// or https://"), (PRODUCTION, "https://")):
+        with pytest.raises(InvalidInput, match=f"starts with {allowed} and"):
+            check_url("ftp://mcp.example.com", resolver=answering(PUBLIC), policy=policy)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -409,6 +409,14 @@ def test_switching_is_possible_among_ones_own_organizations(alice: Person, charl
     assert browser.get("/hub/switch-organization/").status_code == 405
 
 
+def test_a_weak_password_is_told_beside_the_password_and_a_typo_beside_its_repetition(bob: Person) -> None:
+    browser = bob.browser()
+    weak = {"old_password": PASSWORD, "new_password1": "short", "new_password2": "short"}
+    assert list(browser.post("/hub/password_change/", weak).context["form"].errors) == ["new_password1"]
+    typo = {"old_password": PASSWORD, "new_password1": "another-long-one", "new_password2": "another-lnog-one"}
+    assert list(browser.post("/hub/password_change/", typo).context["form"].errors) == ["new_password2"]
+
+
 def test_the_password_is_changed_in_the_shell(bob: Person) -> None:
     browser = Client()
     browser.login(username=bob.user.email, password=PASSWORD)

@@ -47,6 +47,15 @@ def test_a_wrong_password_and_an_unknown_address_get_the_same_words(bob: Person,
     assert "do not belong together" in page
 
 
+def test_who_comes_back_from_a_provider_is_told_what_the_sign_in_is_for(bob: Person) -> None:
+    client = Client()
+    callback = client.get("/api/mcp/oauth/callback?state=s&code=c")
+    assert "Sign in to finish connecting" in client.get(callback["Location"]).content.decode()
+    wrong = {"username": bob.user.email, "password": "wrong", "next": "/api/mcp/oauth/callback?state=s&code=c"}
+    assert "Sign in to finish connecting" in client.post("/hub/login/", wrong).content.decode()
+    assert "finish connecting" not in client.get("/hub/login/").content.decode()
+
+
 def test_next_never_leaves_the_hub(bob: Person) -> None:
     form = {"username": bob.user.email, "password": PASSWORD, "next": "https://evil.test/"}
     assert Client().post("/hub/login/", form)["Location"] == "/hub/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from agents.services.agents import save_agent
 from aster.accounts.models import AuditEvent
 from integrations.models import AuthConfig, AuthType, Connection, McpServer, Tool
 from integrations.services.catalogue import store_tools
-from tests.conftest import Person
+from tests.conftest import Person, body
 from tests.integrations.hub import MakeServer, auth_of, html_of, make_server, notes_at_nowhere, oauth_config, text_of
 from tests.walks.conftest import weather
 
@@ -60,6 +61,23 @@ def test_the_number_of_queries_does_not_grow_with_the_servers(
     with django_assert_num_queries(8):
         page = browser.get("/hub/integrations/")
     assert page.content.count(b"item-card") >= count
+
+
+@pytest.mark.parametrize(
+    ("auth_type", "headers", "word"),
+    [("NONE", {}, "Ready"), ("NONE", {"X-Key": "k"}, "Connected"), ("BEARER", {}, "Connected")],
+)
+def test_a_server_that_works_is_connected_only_where_somebody_signs_in(
+    alice: Person, make_server: MakeServer, auth_type: str, headers: dict[str, str], word: str
+) -> None:
+    config = AuthConfig(name="Key", auth_type=auth_type, token="k" * (auth_type == "BEARER"), custom_headers=headers)
+    server = make_server("Docs", auth=config)
+    McpServer.objects.filter(pk=server.pk).update(test_status="ok", tested_at=timezone.now())
+    card = re.search(r'id="server-docs".*?</li>\s*</ul>', html_of(alice.browser().get("/hub/integrations/")), re.DOTALL)
+    assert card
+    said = {"Ready", "Connected"} & set(re.findall(r"[A-Z][a-z]+", card[0]))
+    assert said == {word}
+    assert body(alice.api().get("/api/v1/config/mcp-server/docs"))["status"] == "connected"
 
 
 def test_each_card_says_its_state_to_the_person_who_looks(

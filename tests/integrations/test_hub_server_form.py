@@ -97,7 +97,9 @@ def test_every_field_of_the_provider_is_kept(admin: Client, world: DemoWorld) ->
 
 
 def test_a_local_command_is_offered_only_when_the_operator_allows_one(admin: Client, settings: Settings) -> None:
-    assert 'value="stdio"' not in html_of(admin.get(ADD))
+    page = admin.get(ADD)
+    assert 'value="stdio"' not in html_of(page)
+    assert "ASTER_STDIO_COMMANDS" in text_of(page)
     settings.ASTER_STDIO_COMMANDS = ["/bin/true"]
     assert 'value="stdio"' in html_of(admin.get(ADD))
     command = {"command": "/bin/true", "args": "--one\ntwo words", "env": "KEY=3nv-canary"}
