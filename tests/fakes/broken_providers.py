@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -29,9 +29,10 @@ Answer = tuple[int, Any, str]
 class BrokenProvider:
     """Works as it is; tests break it.
 
-    resource, metadata: what to change in the two documents; None takes an entry out. challenge: what the 401 says, empty
-    for no header. answers: path → (status, body, content type) sent instead, or HANG. refusal: status and header for
-    everybody who comes with a token. tokens, refresh_tokens: what is accepted. asked: (method, path) of each request.
+    resource, metadata: what to change in the two documents; None takes an entry out. challenge: what the 401 says,
+    empty for no header. answers: path → (status, body, content type) sent instead, or HANG. refusal: status and header
+    for everybody who comes with a token. before_token: called in a thread before a token request is answered. tokens,
+    refresh_tokens: what is accepted. asked: (method, path) of each request.
     """
 
     def __init__(self) -> None:
@@ -44,6 +45,7 @@ class BrokenProvider:
         self.tokens: set[str] = set()
         self.refresh_tokens: set[str] = set()
         self.asked: list[tuple[str, str]] = []
+        self.before_token: Callable[[], object] | None = None
         self._server = modern_and_legacy_app()
         self.app = Starlette(
             routes=[
@@ -124,6 +126,8 @@ class BrokenProvider:
 
     async def _token(self, request: Request) -> Response:
         form = await request.form()
+        if self.before_token:
+            await asyncio.to_thread(self.before_token)
         given = str(form.get("refresh_token", ""))
         if form.get("grant_type") == "refresh_token" and given not in self.refresh_tokens:
             return JSONResponse({"error": "invalid_grant", "error_description": "Token was revoked."}, 400)

@@ -63,6 +63,10 @@ class Step:
     def title(self) -> str:
         return TITLES.get(self.name, self.name)
 
+    def fixes_with(self, verb: str) -> list[Fix]:
+        """The fixes of one kind, whatever they would choose."""
+        return [fix for fix in self.fixes if fix.id.partition(":")[0] == verb]
+
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "title": self.title, "evidence": _dicts(self.evidence), "fixes": _dicts(self.fixes)}
 

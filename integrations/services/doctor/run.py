@@ -58,6 +58,9 @@ class Run:
         """Whether what depends on this step has nothing to stand on."""
         return name in self.steps and self.steps[name].status in (FAILED, SKIPPED)
 
+    def failed(self, name: str) -> bool:
+        return name in self.steps and self.steps[name].status == FAILED
+
     def add(
         self, name: str, status: str, found: str, *evidence: Evidence, advice: str = "", fixes: list[Fix] | None = None
     ) -> None:

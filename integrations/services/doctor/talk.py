@@ -17,7 +17,7 @@ from integrations.services.doctor.report import Evidence, Fix
 from integrations.services.doctor.run import Run
 from integrations.services.doctor.sign_in import explain_refusal, renew_rejected
 from integrations.services.step_up import missing_scopes, want_scopes
-from integrations.services.targets import build_target
+from integrations.services.targets import build_target, static_headers
 
 TALK_SECONDS = 15.0
 _SESSION, _TOOLS = "session", "tools"
@@ -51,15 +51,17 @@ def talk(run: Run) -> None:
 
 
 def _needless(run: Run) -> str:
-    if run.is_dead("url") and run.steps["url"].status == "failed":
+    """Why nothing new can be learned by talking; empty if it can."""
+    if run.failed("url"):
         return "The address cannot be used."
-    if run.is_dead("dial") and run.steps["dial"].status == "failed":
+    if run.failed("dial"):
         return "The server was not reached."
+    # A sign-in may change what a server answers, but not which transport it speaks.
+    is_same_question = not (run.token or static_headers(run.auth))
+    if run.failed("answer") and (is_same_question or run.steps["answer"].fixes_with("use_transport")):
+        return "The answer without a sign-in tells enough."
     if run.uses_oauth and not run.token:
-        return "There is no token to send. See the step “Sign-in”."
-    wants = run.probe is not None and run.probe.status in (401, 403)
-    if wants and run.steps["answer"].status == "failed":
-        return "The server wants a sign-in, and none is set up."
+        return "There is no token to send: see the sign-in above."
     return "" if run.left() > 0.2 else "The time for one run was used up."
 
 
