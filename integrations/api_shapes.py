@@ -171,7 +171,7 @@ class FixOut(serializers.Serializer[Any]):
         "connects. edit: in the settings. ask: an admin can do it",
     )
     text = _text()
-    label = _text()
+    label: Any = _text()
     value = _text("What to copy")
 
 
