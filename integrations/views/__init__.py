@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from integrations.views import actions, callback, client_metadata, connect, connections, overview, server, server_form
+from integrations.views import (
+    actions,
+    callback,
+    client_metadata,
+    connect,
+    connections,
+    doctor,
+    overview,
+    server,
+    server_form,
+)
 
 oauth_callback = callback.oauth_callback
 client_metadata_document = client_metadata.client_metadata_document
@@ -17,6 +27,8 @@ urlpatterns: list[URLPattern] = [
     path("servers/<slug:slug>/", server.show_server, name="server"),
     path("servers/<slug:slug>/edit/", server_form.edit_server, name="server-edit"),
     path("servers/<slug:slug>/test/", actions.test_server, name="server-test"),
+    path("servers/<slug:slug>/doctor/", doctor.server_doctor, name="server-doctor"),
+    path("servers/<slug:slug>/doctor/fix/", doctor.apply_fix, name="server-doctor-fix"),
     path("servers/<slug:slug>/refresh-tools/", actions.refresh_tools, name="server-refresh-tools"),
     path("servers/<slug:slug>/enable/", actions.enable_server, name="server-enable"),
     path("servers/<slug:slug>/disable/", actions.disable_server, name="server-disable"),

@@ -94,7 +94,13 @@ def test_every_page_is_accessible_and_fits(
     hub.set_viewport_size({"width": width, "height": 844})
     hub.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     sign_in(hub, aster, alice)
-    for path in (*PAGES, f"servers/{notes.slug}/", f"servers/{notes.slug}/edit/", f"servers/{notes.slug}/connect/"):
+    for path in (
+        *PAGES,
+        f"servers/{notes.slug}/",
+        f"servers/{notes.slug}/edit/",
+        f"servers/{notes.slug}/connect/",
+        f"servers/{notes.slug}/doctor/",
+    ):
         hub.goto(f"{aster}/hub/{path}")
         accessible()
 

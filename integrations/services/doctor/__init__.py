@@ -62,7 +62,7 @@ def diagnose(server: McpServer, *, actor: Actor, seconds: float = TOTAL_SECONDS)
         steps=tuple(run.steps[name].with_texts(clean) for name in TITLES),
         at=now.isoformat(timespec="seconds"),
         by=actor.user.email if actor.user else "",
-        seconds=round(run.elapsed, 1),
+        seconds=round(run.elapsed, 2),
     )
     McpServer.objects.filter(pk=server.pk).update(diagnosis=diagnosis.as_json(), diagnosed_at=now)
     return seen_by(diagnosis, server, actor)

@@ -60,7 +60,8 @@ def _judge_pasted(run: Run, auth: AuthConfig, plan: ClientPlan) -> None:
         fix = fixes.edit_settings("Enter the client secret, or choose a method that the provider takes.")
         run.warn(_CLIENT, words, Evidence(url=auth.token_url, words=taken), fixes=[fix, *offered])
         return
-    words = f"The client that an admin entered is used ({method})."
+    how = "without a secret" if method == "none" else f"with {method}"
+    words = f"The client that an admin entered is used, {how}."
     if offered:
         words += " Whether it allows Aster's callback URL shows only when somebody signs in."
     run.ok(_CLIENT, words, fixes=offered)

@@ -70,7 +70,8 @@ def _ask_admin(fix: Fix) -> Fix:
 def _concealer(server: McpServer, diagnosis: Diagnosis) -> Callable[[str], str]:
     """Puts words in the place of every address but the server's own, as its page does for members."""
     home = urlsplit(server.url)
-    hosts = {host for host in _hosts_of(server.auth_config, diagnosis) if host and host != home.hostname}
+    others = _urls_of(server.auth_config, diagnosis)
+    hosts = {*map(_host, others), *map(_netloc, others)} - {"", home.hostname, home.netloc.lower()}
     names = [re.escape(host) for host in sorted(hosts, key=len, reverse=True)]
     bare = re.compile(rf"(?<![\w.-])(?:{'|'.join(names)})(?::\d+)?(?![\w-])", re.IGNORECASE) if names else None
 
@@ -84,11 +85,11 @@ def _concealer(server: McpServer, diagnosis: Diagnosis) -> Callable[[str], str]:
     return conceal
 
 
-def _hosts_of(auth: AuthConfig | None, diagnosis: Diagnosis) -> set[str]:
+def _urls_of(auth: AuthConfig | None, diagnosis: Diagnosis) -> set[str]:
     texts = [text for step in diagnosis.steps for text in (step.found, step.advice, *_texts_of(step))]
     if auth is not None:
         texts += [auth.issuer, auth.authorization_url, auth.token_url, auth.registration_url, auth.revocation_url]
-    return {_host(url) for text in texts for url in _URL.findall(text)}
+    return {url for text in texts for url in _URL.findall(text)}
 
 
 def _texts_of(step: Step) -> list[str]:

@@ -25,7 +25,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        membership = self._find_membership(options["email"], options["organization"])
+        membership = find_membership(options["email"], find_organization(options["organization"]))
         actor = Actor(membership.organization, membership.user, membership.role, via="cli")
         scopes = [scope for text in options["scopes"] for scope in text.replace(",", " ").split()]
         try:
@@ -38,13 +38,14 @@ class Command(BaseCommand):
         else:
             self.stdout.write(f"{text}   (shown once; scopes: {' '.join(key.scopes)})")
 
-    def _find_membership(self, email: str, name: str) -> Membership:
-        organization = find_organization(name)
-        rows = Membership.objects.select_related("organization", "user").filter(organization=organization)
-        membership = rows.filter(user__email__iexact=email).first()
-        if membership is None:
-            raise CommandError(f"{email} is not a member of {organization.name}.")
-        return membership
+
+def find_membership(email: str, organization: Organization) -> Membership:
+    """The place of a person in an organization. Raises CommandError if they have none."""
+    rows = Membership.objects.select_related("organization", "user").filter(organization=organization)
+    membership = rows.filter(user__email__iexact=email).first()
+    if membership is None:
+        raise CommandError(f"{email} is not a member of {organization.name}.")
+    return membership
 
 
 def find_organization(name: str) -> Organization:
