@@ -12,7 +12,15 @@ from integrations.services.doctor import TITLES, apply_fix, last_diagnosis
 from integrations.services.servers import save_auth_config
 from tests.conftest import Person
 from tests.fakes.broken_providers import HANG, BrokenProvider
-from tests.fakes.mcp_servers import broken_app, guarded, modern_and_legacy_app, serve, sse_app, unused_url
+from tests.fakes.mcp_servers import (
+    broken_app,
+    guarded,
+    modern_and_legacy_app,
+    serve,
+    sse_app,
+    stdio_command,
+    unused_url,
+)
 from tests.integrations.hub import auth_of
 from tests.integrations.patients import add_server, again, fixes, look, notes, provider, sign_in, statuses, step, words
 
@@ -105,6 +113,15 @@ class TestTheServer:
             found = look(server, alice, seconds=3)
         assert time.monotonic() - started < 5
         assert "did not answer" in step(found, "answer").found
+
+    def test_a_local_command_is_talked_to_at_once(self, alice: Person, settings: Settings) -> None:
+        command, args = stdio_command()
+        settings.ASTER_STDIO_COMMANDS = [command]
+        server = add_server(alice, "", transport="stdio", command=command, args=args)
+        found = look(server, alice)
+        assert {name for name, status in statuses(found).items() if status == "ok"} == {"session", "tools"}
+        broken = add_server(alice, "", name="Broken", transport="stdio", command=command, args=[*args, "--exit"])
+        assert "ended before it answered" in step(look(broken, alice), "session").found
 
 
 class TestTheMetadata:

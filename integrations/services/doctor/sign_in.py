@@ -84,6 +84,9 @@ def _judge_ended(run: Run, auth: AuthConfig, connection: Connection) -> None:
 def _take_token(run: Run, auth: AuthConfig, source: Callable[[], str | None]) -> None:
     generation = run.connection.generation if run.connection else 0
     seconds = run.left(TOKEN_SECONDS)
+    if seconds < 0.2:
+        run.skip("The time for one run was used up.", _TOKEN)
+        return
     try:
         # Not cut short when time is up: the answer to a renewal must be stored, or the grant is lost.
         run.token = wait_for(seconds, source) or ""
