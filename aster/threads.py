@@ -34,6 +34,19 @@ async def in_waiting_thread(function: Callable[P, T], /, *args: P.args, **kwargs
 
 
 async def _run(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
+    return await sync_to_async(_keeping_connections(function), thread_sensitive=False, executor=pool)()
+
+
+def wait_for(seconds: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a function in a thread, and wait for it up to `seconds`; raises TimeoutError while it goes on to its end.
+
+    For what must not be cut short, such as a token request, where the caller cannot wait that long.
+    """
+    work = _patient.submit(_keeping_connections(lambda: function(*args, **kwargs)))
+    return work.result(timeout=seconds)
+
+
+def _keeping_connections(function: Callable[[], T]) -> Callable[[], T]:
     def call() -> T:
         close_old_connections()
         try:
@@ -41,7 +54,7 @@ async def _run(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
         finally:
             _keep_connections()
 
-    return await sync_to_async(call, thread_sensitive=False, executor=pool)()
+    return call
 
 
 def _keep_connections() -> None:

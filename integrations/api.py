@@ -20,6 +20,7 @@ from integrations.serializers import (
     BeginIn,
     ConnectIn,
     DiscoverIn,
+    FixIn,
     ServerIn,
     ServerTestIn,
     fill_auth_config,
@@ -30,7 +31,7 @@ from integrations.serializers import (
     show_server,
     show_tool,
 )
-from integrations.services import connections, disconnection, servers, validation
+from integrations.services import connections, disconnection, doctor, servers, validation
 from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
 from integrations.services.ledger import attempts_of
@@ -234,6 +235,30 @@ class ServerTest(ServerView):
     @extend_schema(**docs.TEST_SERVER)
     def post(self, request: Request, key: str) -> Response:
         return Response(show_test(servers.test_server(self.server(key), actor=self.actor)))
+
+
+class ServerDiagnose(ServerView):
+    scopes: ClassVar = {"POST": CONNECT}
+
+    @extend_schema(**docs.DIAGNOSE)
+    def post(self, request: Request, key: str) -> Response:
+        return Response(doctor.diagnose(self.server(key), actor=self.actor).as_json())
+
+
+class ServerDiagnosis(ServerView):
+    @extend_schema(**docs.DIAGNOSIS)
+    def get(self, request: Request, key: str) -> Response:
+        last = doctor.last_diagnosis(self.server(key), actor=self.actor)
+        if last is None:
+            raise NotFound("The doctor has not looked at this server yet.")
+        return Response(last.as_json())
+
+
+class ServerFix(ServerView):
+    @extend_schema(**docs.FIX)
+    def post(self, request: Request, key: str) -> Response:
+        server, fix = self.server(key), self.read_change(FixIn, request)["fix"]
+        return Response(doctor.apply_fix(server, fix, actor=self.actor).as_json())
 
 
 def show_test(result: servers.TestResult) -> dict[str, Any]:

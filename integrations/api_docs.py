@@ -16,7 +16,7 @@ from aster.openapi import (
 )
 from integrations import api_examples as examples
 from integrations import api_shapes as shapes
-from integrations.serializers import AuthConfigIn, BeginIn, DiscoverIn, ServerIn, ServerTestIn
+from integrations.serializers import AuthConfigIn, BeginIn, DiscoverIn, FixIn, ServerIn, ServerTestIn
 
 SERVERS, AUTH_CONFIGS, CONNECTIONS = "MCP servers", "Auth configs", "Connections"
 
@@ -193,6 +193,26 @@ TEST_SERVER: Operation = operation(
     "test_server", "Test a stored server", tag=SERVERS, errors=(404,), parameters=_SERVER,
     words="As the caller, and keeps the result and the tools seen. A failed test is a 200 that says what failed.",
     response=shapes.TestWithToolsOut, example=examples.TEST_WITH_TOOLS,
+)  # fmt: skip
+DIAGNOSE: Operation = operation(
+    "diagnose_server", "Find out why a server does not work", tag=SERVERS, errors=(404, 409), parameters=_SERVER,
+    words="The connection doctor: one run as the caller along the whole path, from the address over the sign-in "
+    "provider to the tools, in at most 30 seconds. Registers nothing at the provider and renews no token that a call "
+    "would not renew. What is broken is a 200 that says what and why.",
+    response=shapes.DiagnosisOut, example=examples.DIAGNOSIS,
+)  # fmt: skip
+DIAGNOSIS: Operation = operation(
+    "get_server_diagnosis", "Show the doctor's last run", tag=SERVERS, errors=(404,), parameters=_SERVER,
+    words="Whoever started it. Steps about another person's sign-in are left out for members. 404 before the first "
+    "run, and after the server was pointed elsewhere.",
+    response=shapes.DiagnosisOut, example=examples.DIAGNOSIS,
+)  # fmt: skip
+FIX: Operation = operation(
+    "fix_server", "Apply a fix the doctor offers", tag=SERVERS, errors=(400, 404, 409, 422, 502), parameters=_SERVER,
+    words="Changes the settings as the last run offered with the kind `apply`, and looks again. 409 if the last run "
+    "offers no such fix, or it is not Aster's to do.",
+    request=FixIn, bodies={"Leave out the resource": {"fix": "omit_resource"}},
+    response=shapes.DiagnosisOut, example=examples.DIAGNOSIS,
 )  # fmt: skip
 TOOLS: Operation = operation(
     "list_server_tools", "List a server's tools", tag=SERVERS, errors=(400, 404, 502, 504),

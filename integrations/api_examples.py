@@ -64,6 +64,38 @@ FAILED_TEST: dict[str, Any] = {
     "hint": "Check the path: many servers answer at /mcp.", "era": "", "protocol_version": "", "latency_ms": 0,
     "tool_count": 0, "tool_names": [],
 }  # fmt: skip
+DIAGNOSIS: dict[str, Any] = {
+    "status": "failed",
+    "summary": "Sign-in: The sign-in is over. The provider refused: invalid_target: Unknown resource.",
+    "at": "2026-11-20T09:00:00+00:00",
+    "by": "ada@acme.example",
+    "seconds": 0.8,
+    "steps": [
+        {
+            "name": "token",
+            "title": "Sign-in",
+            "status": "failed",
+            "found": "The sign-in is over. The provider refused: invalid_target: Unknown resource.",
+            "advice": "The provider does not take the parameter “resource”.",
+            "evidence": [
+                {
+                    "url": "https://id.acme.example/oauth/v1/token",
+                    "status": None,
+                    "words": "2026-11-20 08:54 UTC · Refused · background · The provider refused: invalid_target",
+                }
+            ],
+            "fixes": [
+                {
+                    "id": "omit_resource",
+                    "kind": "apply",
+                    "text": "Leave out the parameter “resource” (RFC 8707), which this provider refuses.",
+                    "label": "Leave out “resource”",
+                    "value": "",
+                }
+            ],
+        }
+    ],
+}
 DISCOVERY: dict[str, Any] = {
     "requires_auth": True,
     "recommended_auth_mode": "AUTHORIZATION_CODE",

@@ -19,10 +19,12 @@ from integrations.models import (
     TokenAuthMethod,
     Transport,
 )
+from integrations.services.doctor import FIX_KINDS, STATUSES, TITLES
 
 TEST_STATUS = ["ok", "failed", "sign_in"]
 SERVER_STATUS = ["connected", "connection_error", "not_connected", "untested", "disabled"]
 BEGUN_STATUS = ["authorization_required", "connected", "connection_error"]
+DIAGNOSIS_STATUS = ["ok", "warning", "failed"]
 STATE = ["connected", "connection_error", "not_connected"]
 REQUIRED_STATUS = ["not_connected", "connection_error"]
 REDACTED_HELP = "`[REDACTED]` if set. Sent back, it keeps the stored value."
@@ -153,6 +155,47 @@ class DiscoveryOut(serializers.Serializer[Any]):
     token_endpoint_auth_methods_supported = _texts()
     authorization_servers = _texts()
     resource_metadata_url = _maybe_text("RFC 9728")
+
+
+class EvidenceOut(serializers.Serializer[Any]):
+    """What was asked or read, and the exact words that came back."""
+
+    url = _text("What was asked; empty if nothing was")
+    status = serializers.IntegerField(allow_null=True, help_text="The HTTP status; null: no answer, or nothing asked")
+    words = _text("Never a secret")
+
+
+class FixOut(serializers.Serializer[Any]):
+    id = serializers.CharField(help_text="For `fix`, if the kind is apply")
+    kind = serializers.ChoiceField(
+        choices=list(FIX_KINDS),
+        help_text="apply: by Aster, with `fix`. copy: carry `value` to where the text says. connect: the caller "
+        "connects. edit: in the settings. ask: an admin can do it",
+    )
+    text = _text()
+    label: Any = _text()
+    value = _text("What to copy")
+
+
+class StepOut(serializers.Serializer[Any]):
+    name = serializers.ChoiceField(choices=list(TITLES.items()))
+    title = _text()
+    status = serializers.ChoiceField(choices=list(STATUSES), help_text="skipped: needless, or what it needs failed")
+    found = _text("One sentence")
+    advice = _text("What it means, or what to do")
+    evidence = EvidenceOut(many=True)
+    fixes = FixOut(many=True)
+
+
+class DiagnosisOut(serializers.Serializer[Any]):
+    """One run of the connection doctor."""
+
+    status = serializers.ChoiceField(choices=DIAGNOSIS_STATUS, help_text="The worst that a step found")
+    summary = _text("The first thing that is wrong")
+    at = serializers.DateTimeField()
+    by = serializers.EmailField(allow_null=True, help_text="Whose sign-in was looked at; null: nobody's you may see")
+    seconds = serializers.FloatField()
+    steps = StepOut(many=True)
 
 
 class ServerOut(serializers.Serializer[Any]):

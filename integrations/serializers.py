@@ -175,6 +175,10 @@ class DiscoverIn(StrictSerializer):
     url = serializers.CharField(max_length=2000)
 
 
+class FixIn(StrictSerializer):
+    fix = serializers.CharField(max_length=2100, help_text="The id of a fix with the kind `apply`.")
+
+
 class BeginIn(StrictSerializer):
     redirect_uri = serializers.CharField(
         max_length=2000, required=False, allow_blank=True, default="",

@@ -29,6 +29,7 @@ from integrations.models import (
     PendingAuthorization,
     Transport,
 )
+from integrations.services.doctor import diagnose
 from integrations.services.servers import save_server
 from integrations.services.targets import build_target
 from integrations.tasks import refresh_due_connections, sync_due_servers
@@ -164,6 +165,7 @@ def test_no_log_line_or_task_message_holds_a_secret(
             sync_due_servers()
             for server in McpServer.objects.all():
                 alice.api().post(f"/api/v1/config/mcp-server/{server.pk}/test")
+                alice.api().post(f"/api/v1/config/mcp-server/{server.pk}/diagnose")
                 alice.api().post(f"/api/v1/config/mcp-server/{server.pk}/tools/call", {"name": "x"})
                 for enabled in (False, True):
                     alice.api().patch(f"/api/v1/config/mcp-server/{server.pk}", {"is_enabled": enabled})
@@ -178,7 +180,10 @@ def test_no_log_line_or_task_message_holds_a_secret(
 
 
 def test_no_stored_record_but_the_encrypted_one_holds_a_secret(alice: Person, tokens: set[str]) -> None:
-    rows = [*AuditEvent.objects.values(), *ToolCall.objects.values(), *McpServer.objects.values("last_test")]
+    for server in McpServer.objects.select_related("auth_config"):
+        diagnose(server, actor=alice.actor)
+    learned = McpServer.objects.values("last_test", "diagnosis")
+    rows = [*AuditEvent.objects.values(), *ToolCall.objects.values(), *learned]
     assert not leaks(str(rows), tokens)
     for model in (AuthConfig, McpServer, Connection, ClientRegistration, PendingAuthorization, LlmConfig):
         assert not leaks(serializers.serialize("json", model._default_manager.all()), tokens)

@@ -23,6 +23,7 @@ ACTIONS = {
     "disconnected": "disconnected",
     "connection_error": "lost the connection",
     "registered": "registered a client for",
+    "sign_in_failed": "could not sign in at",
     "revoked": "revoked",
 }
 OBJECTS = {
@@ -43,6 +44,7 @@ TONES = {
     "revoked": ("error", "close"),
     "connection_error": ("error", "alert"),
     "disconnected": ("warn", "unlink"),
+    "sign_in_failed": ("warn", "alert"),
     "disabled": ("warn", "pause"),
 }
 LONGEST = 2000

@@ -6,7 +6,7 @@ guards saving a server; `probe_target(target)` only finds out what is there.
 
 from integrations.mcp_client.check import CheckResult, check_target
 from integrations.mcp_client.failures import AuthChallenge
-from integrations.mcp_client.probe import Probe, probe_target, probe_url
+from integrations.mcp_client.probe import Probe, probe_target, probe_url, require_streamable
 from integrations.mcp_client.session import Session, open_target
 from integrations.mcp_client.target import Era, Target, TokenSource, TransportName, register_connector_resolver
 from integrations.mcp_client.tools import ToolListing
@@ -26,4 +26,5 @@ __all__ = [
     "probe_target",
     "probe_url",
     "register_connector_resolver",
+    "require_streamable",
 ]

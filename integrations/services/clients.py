@@ -25,19 +25,38 @@ class OAuthClient:
     auth_method: str = "none"
 
 
-def client_for(auth: AuthConfig, *, actor: Actor) -> OAuthClient:
-    """The client to use for `auth`, in the order of the MCP specification: a pasted one, the client metadata document,
-    one that was registered, a new registration. Raises InvalidInput when an admin has to paste one.
+@dataclass(frozen=True)
+class ClientPlan:
+    """Which client a sign-in would use: `kind` is pasted, document, registered, register (a new one) or missing."""
+
+    kind: str
+    client: OAuthClient | None = None
+    stored: ClientRegistration | None = None
+
+
+def plan_client(auth: AuthConfig) -> ClientPlan:
+    """The choice in the order of the MCP specification: a pasted client, the client metadata document, one that was
+    registered, a new registration. Asks nobody. Raises InvalidInput if the document is chosen and there is none.
     """
     if auth.client_id:
-        return _pasted(auth)
+        return ClientPlan("pasted", _pasted(auth))
     if _uses_metadata_document(auth):
-        return OAuthClient(settings.ASTER_CLIENT_METADATA_URL)
-    if auth.client_mode in (ClientMode.AUTO, ClientMode.DYNAMIC):
-        stored = auth.registrations.filter(issuer=_issuer_key(auth)).first()
-        if stored and set(_redirect_uris(auth)) <= set(stored.redirect_uris) and not _expired(stored, timezone.now()):
-            return _registered(stored)
-        return _register(auth, stored, actor=actor)
+        return ClientPlan("document", OAuthClient(settings.ASTER_CLIENT_METADATA_URL))
+    if auth.client_mode not in (ClientMode.AUTO, ClientMode.DYNAMIC):
+        return ClientPlan("missing")
+    stored = auth.registrations.filter(issuer=_issuer_key(auth)).first()
+    if stored and set(_redirect_uris(auth)) <= set(stored.redirect_uris) and not _expired(stored, timezone.now()):
+        return ClientPlan("registered", _registered(stored), stored)
+    return ClientPlan("register", stored=stored)
+
+
+def client_for(auth: AuthConfig, *, actor: Actor) -> OAuthClient:
+    """The planned client, registered now if need be. Raises InvalidInput when an admin has to paste one."""
+    plan = plan_client(auth)
+    if plan.client:
+        return plan.client
+    if plan.kind == "register":
+        return _register(auth, plan.stored, actor=actor)
     raise InvalidInput(
         f"{auth} has no client ID yet. Create an OAuth app at the provider, allow the callback URL "
         f"{callback_url()} there, and have an admin paste the client ID here.",

@@ -28,7 +28,7 @@ from integrations.models import (
     callback_url,
 )
 from integrations.oauth import authorization, token_requests, tokens
-from integrations.services import grants, ledger, refresh
+from integrations.services import grants, ledger, refresh, sign_in_failures
 from integrations.services.clients import OAuthClient, client_for
 from integrations.services.discovery import check_pkce, follow_provider, hydrate, needs_discovery
 from integrations.services.step_up import scopes_to_request
@@ -72,7 +72,8 @@ def begin_connection(
     if derive is not None:
         if subject_token or _is_connected(derive.subject_config, actor):
             kind = subject_token_type or token_requests.ACCESS_TOKEN
-            return Begun(connection=_derive_connection(derive, (subject_token, kind), actor=actor))
+            with sign_in_failures.remembered(derive, actor=actor):
+                return Begun(connection=_derive_connection(derive, (subject_token, kind), actor=actor))
         auth = _source_of(derive)
     redirect_uri = redirect_uri or callback_url()
     if redirect_uri not in (callback_url(), *auth.allowed_redirect_uris):
@@ -82,7 +83,8 @@ def begin_connection(
     troubled = current is not None and (current.status == ConnectionStatus.ERROR or bool(current.wanted_scopes))
     discover_provider(auth, actor=actor, recheck=troubled)
     check_pkce(auth)
-    client = client_for(auth, actor=actor)
+    with sign_in_failures.remembered(auth, actor=actor):
+        client = client_for(auth, actor=actor)
     journey = PendingAuthorization(redirect_uri=redirect_uri, return_to=return_to, derive=derive)
     journey.browser = crypto.digest(browser) if browser else ""
     journey.scopes = scopes_to_request(auth, current)
@@ -211,9 +213,10 @@ def complete_connection(params: Mapping[str, str], *, actor: Actor, browser: str
     refused without touching anything; a known one is spent by one DELETE before the code is sent anywhere.
     """
     pending = _redeem(params.get("state", ""), actor=actor, browser=browser)
-    code = authorization.check_callback(params, issuer=pending.issuer or None, iss_required=pending.iss_required)
     auth = pending.auth_config
-    answer = _exchange_code(pending, code)
+    with sign_in_failures.remembered(auth, actor=actor):
+        code = authorization.check_callback(params, issuer=pending.issuer or None, iss_required=pending.iss_required)
+        answer = _exchange_code(pending, code)
     grant = Connection(
         auth_config=auth,
         user=pending.user,

@@ -134,9 +134,14 @@ def follow_provider(auth: AuthConfig, server: McpServer) -> Discovered:
             raise UpstreamError(result.problem, step="discovery", code="issuer_changed", hint=hint)
         result = discover_url(server.url, allow_legacy=auth.allow_legacy_endpoints)
     if result.oauth:
-        _forget_found(auth)
-        apply_discovery(auth, result.oauth)
+        take_over(auth, result.oauth)
     return result
+
+
+def take_over(auth: AuthConfig, found: discovery.Discovery) -> None:
+    """Put what the metadata says now in the place of what it said before; what an admin typed stays."""
+    _forget_found(auth)
+    apply_discovery(auth, found)
 
 
 # Which fields discovery fills from which entries of the authorization server's metadata.

@@ -146,6 +146,7 @@ def _reaches_elsewhere(server: McpServer) -> bool:
 def _forget_learned(server: McpServer) -> None:
     server.era = server.protocol_version = server.test_status = ""
     server.discover_result, server.last_test, server.tested_at = None, {}, None
+    server.diagnosis = server.diagnosed_at = None
 
 
 def _discover(server: McpServer, auth: AuthConfig, *, refuse: bool) -> Discovered | None:

@@ -102,7 +102,7 @@ def test_a_body_that_is_no_proper_object_is_refused(client: ContractClient, body
 
 
 def reads_body(path: str) -> bool:
-    return not path.endswith(("/disconnect", "/tools/refresh", "/{key}/test"))
+    return not path.endswith(("/disconnect", "/tools/refresh", "/{key}/test", "/{key}/diagnose"))
 
 
 @pytest.mark.parametrize("key", KEYS)

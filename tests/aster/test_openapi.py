@@ -14,14 +14,14 @@ from rest_framework.serializers import Serializer
 from agents.serializers import AgentIn, LlmConfigIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
-from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, ServerIn, ServerTestIn
+from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, FixIn, ServerIn, ServerTestIn
 from tests.aster.api_contract import document, validate
 
 BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
         *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
-        *(DiscoverIn, ServerIn, ServerTestIn),
+        *(DiscoverIn, FixIn, ServerIn, ServerTestIn),
     )
 }
 OPERATIONS = [

@@ -40,6 +40,7 @@ def fill(running: Installation) -> None:
         "POST", "config/mcp-server", {"name": "Old tools", "url": "http://127.0.0.1:9/sse", "transport": "sse", **add}
     )
     running.api("POST", "config/mcp-server/old-tools/test")
+    running.api("POST", "config/mcp-server/old-tools/diagnose")
     running.api(
         "POST",
         "config/mcp-server",
@@ -80,6 +81,8 @@ def prepare(browser: Browser, running: Installation) -> dict[str, str]:
         "server-add": "servers/add/",
         "server": "servers/acme-notes/",
         "server-error": "servers/old-tools/",
+        "server-doctor": "servers/acme-notes/doctor/",
+        "server-doctor-error": "servers/old-tools/doctor/",
         "server-edit": "servers/acme-notes/edit/",
         "server-connect": "servers/acme-notes/connect/",
         "agents": "agents/",

@@ -94,8 +94,31 @@ def test_every_page_is_accessible_and_fits(
     hub.set_viewport_size({"width": width, "height": 844})
     hub.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     sign_in(hub, aster, alice)
-    for path in (*PAGES, f"servers/{notes.slug}/", f"servers/{notes.slug}/edit/", f"servers/{notes.slug}/connect/"):
+    for path in (
+        *PAGES,
+        f"servers/{notes.slug}/",
+        f"servers/{notes.slug}/edit/",
+        f"servers/{notes.slug}/connect/",
+        f"servers/{notes.slug}/doctor/",
+    ):
         hub.goto(f"{aster}/hub/{path}")
+        accessible()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (390, "dark")])
+def test_the_doctor_is_readable_with_everything_it_can_say(
+    hub: Page, aster: str, alice: Person, weather: McpServer, notes: McpServer, accessible: AxeCheck, width: int,
+    scheme: str,
+) -> None:  # fmt: skip
+    hub.set_viewport_size({"width": width, "height": 844})
+    hub.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    sign_in(hub, aster, alice)
+    for server, said in ((weather, "Everything works."), (notes, "You are not connected yet.")):
+        hub.goto(f"{aster}/hub/servers/{server.slug}/doctor/")
+        hub.get_by_role("button", name="Run").click()
+        expect(hub.get_by_text(re.compile(said)).first).to_be_visible()
+        for summary in hub.locator("details.disclosure > summary").all():
+            summary.click()
         accessible()
 
 
@@ -106,6 +129,9 @@ def test_the_hub_works_without_javascript(aster: str, alice: Person, weather: Mc
     page.goto(f"{aster}/hub/servers/acme-weather/")
     page.get_by_role("button", name="Test").first.click()
     expect(page.get_by_text(re.compile("3 tools")).first).to_be_visible()
+    page.goto(f"{aster}/hub/servers/acme-weather/doctor/")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("Everything works.").first).to_be_visible()
     page.goto(f"{aster}/hub/playground/?server=acme-weather&tool=list_cities")
     page.get_by_role("button", name=re.compile("^Run")).click()
     expect(page.get_by_text("Amsterdam").first).to_be_visible()

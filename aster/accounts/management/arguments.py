@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.management.base import CommandError
 
-from aster.accounts.models import ApiKey, Organization
+from aster.accounts.models import ApiKey, Membership, Organization
 
 KEY_NAME = "Command line"
 
@@ -27,3 +27,12 @@ def free_key_name(organization: Organization) -> str:
     )
     numbered = (f"{KEY_NAME} {number}" for number in range(2, len(taken) + 3))
     return next(name for name in (KEY_NAME, *numbered) if name not in taken)
+
+
+def find_membership(email: str, organization: Organization) -> Membership:
+    """The place of a person in an organization. Raises CommandError if they have none."""
+    rows = Membership.objects.select_related("organization", "user").filter(organization=organization)
+    membership = rows.filter(user__email__iexact=email).first()
+    if membership is None:
+        raise CommandError(f"{email} is not a member of {organization.name}.")
+    return membership

@@ -9,8 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from aster.accounts import services
 from aster.accounts.access import KEY_SCOPES, Actor
-from aster.accounts.management.arguments import KEY_NAME, find_organization, free_key_name
-from aster.accounts.models import Membership
+from aster.accounts.management.arguments import KEY_NAME, find_membership, find_organization, free_key_name
 from aster.errors import AsterError
 
 
@@ -25,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        membership = self._find_membership(options["email"], options["organization"])
+        membership = find_membership(options["email"], find_organization(options["organization"]))
         actor = Actor(membership.organization, membership.user, membership.role, via="cli")
         scopes = [scope for text in options["scopes"] for scope in text.replace(",", " ").split()]
         name = options["name"] or free_key_name(membership.organization)
@@ -38,11 +37,3 @@ class Command(BaseCommand):
             self.stdout.write(json.dumps({**body, "user": membership.user.email}))
         else:
             self.stdout.write(f"{text}   (shown once; scopes: {' '.join(key.scopes)})")
-
-    def _find_membership(self, email: str, name: str) -> Membership:
-        organization = find_organization(name)
-        rows = Membership.objects.select_related("organization", "user").filter(organization=organization)
-        membership = rows.filter(user__email__iexact=email).first()
-        if membership is None:
-            raise CommandError(f"{email} is not a member of {organization.name}.")
-        return membership
