@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from aster.accounts.access import CONNECT, MANAGE, READ
 from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
-from aster.errors import AsterError, Conflict, ConnectionRequired, InvalidInput, NotFound, UpstreamError
+from aster.errors import AsterError, ConnectionRequired, InvalidInput, NotFound, UpstreamError
 from integrations import api_docs as docs
 from integrations.models import AuthConfig, Connection, McpServer
 from integrations.serializers import (
@@ -244,7 +244,7 @@ class ServerConnect(ServerView):
     @extend_schema(**docs.CONNECT)
     def post(self, request: Request, key: str) -> Response:
         server, body = self.server(key), self.read(BeginIn, request)
-        require_enabled(server)
+        servers.require_enabled(server)
         if server.auth_config is None or not server.auth_config.is_oauth:
             # Shared credentials: there is nothing a person could do.
             return Response({"status": "connected", "authorization_url": None, "connection": None})
@@ -303,18 +303,13 @@ def list_tools(server: McpServer, view: ActorView) -> servers.TestResult:
     return result
 
 
-def require_enabled(server: McpServer) -> None:
-    if not server.is_enabled:
-        raise Conflict(f"{server} is switched off.", code="server_disabled")
-
-
 class ServerToolsRefresh(ServerView):
     scopes: ClassVar = {"POST": READ}
 
     @extend_schema(**docs.TOOLS_REFRESH)
     def post(self, request: Request, key: str) -> Response:
         server = self.server(key)
-        require_enabled(server)
+        servers.require_enabled(server)
         result = list_tools(server, self)
         return Response({**result.as_json(), "results": [show_tool(tool) for tool in tools_of(server)]})
 
