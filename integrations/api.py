@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, ClassVar
 
-from django.conf import settings
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -15,7 +14,7 @@ from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
 from aster.errors import AsterError, ConnectionRequired, InvalidInput, NotFound, UpstreamError
 from integrations import api_docs as docs
-from integrations.models import AuthConfig, Connection, McpServer
+from integrations.models import AuthConfig, Connection, McpServer, TestStatus
 from integrations.serializers import (
     AuthConfigIn,
     BeginIn,
@@ -30,6 +29,7 @@ from integrations.serializers import (
     show_tool,
 )
 from integrations.services import connections, servers, validation
+from integrations.services.access import at_server
 from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
 from integrations.services.state import connections_by_server, server_state, tool_counts
@@ -102,8 +102,7 @@ def begin(auth: AuthConfig, view: ActorView, redirect_uri: str = "") -> dict[str
 
 def with_links(missing: ConnectionRequired, server: McpServer, view: ActorView) -> ConnectionRequired:
     """The same refusal with the hub's connect page and, if the caller may connect, the provider's consent page."""
-    page = f"{settings.ASTER_PUBLIC_URL}/hub/servers/{server.slug}/connect/?organization={server.organization.slug}"
-    missing.extra |= {"server_id": server.pk, "connect_url": page, "authorization_url": None}
+    at_server(missing, server).extra |= {"connect_url": server.connect_url, "authorization_url": None}
     if server.auth_config and server.needs_person:
         # The refusal stands, whatever the provider or the key's scopes say to connecting now.
         with suppress(AsterError):
@@ -296,7 +295,7 @@ class ServerTools(ServerView):
 def list_tools(server: McpServer, view: ActorView) -> servers.TestResult:
     """List the tools now and keep them, or say why that cannot be: an empty list would say there are none."""
     result = servers.test_server(server, actor=view.actor)
-    if result.status == "sign_in":
+    if result.status == TestStatus.SIGN_IN:
         raise with_links(ConnectionRequired(result.message), server, view)
     if not result.ok:
         raise UpstreamError(result.message, step=result.step, hint=result.hint)

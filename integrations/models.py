@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models.functions import Lower
+from django.urls import reverse
 from django.utils import timezone
 
 from aster.accounts.access import Actor
@@ -212,6 +212,12 @@ class McpServer(AuditedModel):
         return bool(self.auth_config and self.auth_config.needs_person)
 
     @property
+    def connect_url(self) -> str:
+        """The hub page where a person connects. It carries no state and no rights: the person signs in there."""
+        path = reverse("admin:server-connect", args=[self.slug])
+        return f"{settings.ASTER_PUBLIC_URL}{path}?organization={self.organization.slug}"
+
+    @property
     def origin(self) -> str:
         """Scheme, host and port of the URL (RFC 6454)."""
         parts = urlsplit(self.url)
@@ -382,8 +388,3 @@ class Tool(models.Model):
 def callback_url() -> str:
     """The one redirect URI to whitelist at every provider."""
     return f"{settings.ASTER_PUBLIC_URL}/api/mcp/oauth/callback"
-
-
-def check_json_texts(value: Any, what: str) -> None:
-    if not isinstance(value, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
-        raise ValidationError(f"{what} must map names to texts.")

@@ -21,10 +21,11 @@ from agents.services import calls
 from agents.services.agents import assigned_servers
 from agents.services.calls import AgentTool, ReadyCall
 from aster.accounts.access import Actor
-from aster.errors import AsterError, NotFound, UpstreamError
+from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
 from aster.threads import in_db_thread, in_waiting_thread
 from integrations.mcp_client import AuthChallenge, Session, open_target
 from integrations.models import Connection, McpServer
+from integrations.services.access import at_server
 from integrations.services.refresh import mark_rejected, needs_reconnect
 
 Progress = ProgressFnT
@@ -73,11 +74,13 @@ async def _explained(ready: ReadyCall) -> AsyncIterator[None]:
     """A server that refuses a token that was just renewed refuses the person: only connecting again helps."""
     try:
         yield
+    except ConnectionRequired as missing:
+        raise at_server(missing, ready.server) from None
     except AuthChallenge as refused:
         if ready.connection is None or ready.connection.user is None or refused.status != 401:
             raise
         await in_db_thread(mark_rejected, ready.connection, refused.message)
-        raise needs_reconnect(ready.connection) from None
+        raise at_server(needs_reconnect(ready.connection), ready.server) from None
 
 
 @dataclass

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.conf import settings
+from django.urls import reverse
 
 from aster.accounts.models import Organization
 from aster.errors import ConnectionRequired
@@ -12,10 +11,9 @@ from integrations.models import McpServer
 
 
 def connect_link(missing: ConnectionRequired, organization: Organization) -> str:
-    """The hub page of the server that wants a sign-in. It carries no state and no rights: the person signs in there."""
-    servers = McpServer.objects.filter(organization=organization)
-    pk: Any = missing.extra.get("server_id")
-    auth_pk: Any = missing.extra.get("auth_config_id")
-    server = servers.filter(pk=pk).first() or servers.filter(auth_config_id=auth_pk, is_enabled=True).first()
-    path = f"/hub/servers/{server.slug}/connect/" if server else "/hub/connections/"
-    return f"{settings.ASTER_PUBLIC_URL}{path}?organization={organization.slug}"
+    """The hub page of the server that wants a sign-in, or one's connections if it was deleted meanwhile."""
+    rows = McpServer.objects.filter(organization=organization).select_related("organization")
+    server = rows.filter(pk=missing.extra["server_id"]).first()
+    if server:
+        return server.connect_url
+    return f"{settings.ASTER_PUBLIC_URL}{reverse('admin:connections')}?organization={organization.slug}"

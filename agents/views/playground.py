@@ -146,7 +146,7 @@ def _server_source(server: McpServer, actor: Actor) -> Source:
 
 
 def _connect_url(server: McpServer, back_to: str) -> str:
-    return f"/hub/servers/{server.slug}/connect/?{urlencode({'next': back_to})}"
+    return f"{reverse('admin:server-connect', args=[server.slug])}?{urlencode({'next': back_to})}"
 
 
 def _show_tools(request: ActorRequest, source: Source) -> HttpResponse:

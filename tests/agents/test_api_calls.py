@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from agents.models import ToolCall
 from aster.demo.world import DemoWorld
-from integrations.models import PendingAuthorization
+from integrations.models import Connection, PendingAuthorization
 from tests.aster.api_contract import ContractClient, api
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, broken_app, modern_and_legacy_app, serve
@@ -156,6 +156,22 @@ class TestWithoutAConnection:
         result = call(client, "whoami", f"{SERVERS}/notes").json()["result"]
         assert result["structuredContent"]["name"] == "Ada Park"
         assert call(client, name_in_agent(client, "whoami"), f"{AGENTS}/bot").status_code == 200
+
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_the_link_is_that_of_the_server_that_was_called(
+        self, client: ContractClient, alice: Person, notes: dict[str, Any], ended: bool
+    ) -> None:
+        body = {"name": "Archive", "url": notes["url"], "auth_config_id": notes["auth_config_id"]}
+        archive = client.post(SERVERS, body).json()
+        client.patch(f"{AGENTS}/bot", {"mcp_server_config_ids": [notes["id"], archive["id"]]})
+        if ended:
+            Connection.objects.create(
+                auth_config_id=notes["auth_config_id"], user=alice.user, status="connection_error"
+            )
+        refused = call(client, f"archive_{archive['id']}__connect_account", f"{AGENTS}/bot").json()
+        assert (refused["code"], refused["server_id"]) == ("connection_required", archive["id"])
+        assert "/hub/servers/archive/connect/?organization=acme" in refused["connect_url"]
+        assert refused["status"] == ("connection_error" if ended else "not_connected")
 
     def test_a_key_that_may_only_call_hears_the_same_without_a_consent_page(
         self, alice: Person, notes: dict[str, Any]
