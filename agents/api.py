@@ -128,14 +128,9 @@ class AgentToolCall(AgentView):
         try:
             result = async_to_sync(call_once)(agent, body["name"], body["arguments"], actor=self.actor)
         except ConnectionRequired as missing:
-            raise self._with_links(missing, agent) from None
+            server = servers.find_server(missing.extra["server_id"], actor=self.actor)
+            raise with_links(missing, server, self) from None
         return Response({"result": result})
-
-    def _with_links(self, missing: ConnectionRequired, agent: Agent) -> ConnectionRequired:
-        rows = McpServer.objects.visible_to(self.actor).filter(assignments__agent=agent)
-        rows = rows.select_related("auth_config", "organization")
-        server = rows.filter(auth_config_id=missing.extra.get("auth_config_id")).first()
-        return with_links(missing, server, self) if server else missing
 
 
 class ServerToolCall(ServerView):

@@ -12,9 +12,9 @@ from rest_framework.response import Response
 from aster.accounts.access import CONNECT, MANAGE, READ
 from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
-from aster.errors import AsterError, Conflict, ConnectionRequired, InvalidInput, NotFound, UpstreamError
+from aster.errors import AsterError, ConnectionRequired, InvalidInput, NotFound, UpstreamError
 from integrations import api_docs as docs
-from integrations.models import AuthConfig, Connection, McpServer
+from integrations.models import AuthConfig, Connection, McpServer, TestStatus
 from integrations.serializers import (
     AuthConfigIn,
     BeginIn,
@@ -32,6 +32,7 @@ from integrations.serializers import (
     show_tool,
 )
 from integrations.services import connections, disconnection, doctor, servers, validation
+from integrations.services.access import at_server
 from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
 from integrations.services.ledger import attempts_of
@@ -107,7 +108,7 @@ def begin(auth: AuthConfig, view: ActorView, **options: str) -> dict[str, Any]:
 def with_links(missing: ConnectionRequired, server: McpServer, view: ActorView) -> ConnectionRequired:
     """The same refusal with the hub's connect page and, if the caller may connect, the provider's consent page."""
     link = connect_url(server, view.actor)
-    missing.extra |= {"server_id": server.pk, "connect_url": link, "authorization_url": None}
+    at_server(missing, server).extra |= {"connect_url": link, "authorization_url": None}
     if server.auth_config and server.needs_person:
         # The refusal stands, whatever the provider or the key's scopes say to connecting now.
         with suppress(AsterError):
@@ -272,7 +273,7 @@ class ServerConnect(ServerView):
     @extend_schema(**docs.CONNECT)
     def post(self, request: Request, key: str) -> Response:
         server, body = self.server(key), self.read(ConnectIn, request)
-        require_enabled(server)
+        servers.require_enabled(server)
         if server.auth_config is None or not server.auth_config.is_oauth:
             # Shared credentials: there is nothing a person could do.
             return Response({"status": "connected", "authorization_url": None, "connection": None})
@@ -324,16 +325,11 @@ class ServerTools(ServerView):
 def list_tools(server: McpServer, view: ActorView) -> servers.TestResult:
     """List the tools now and keep them, or say why that cannot be: an empty list would say there are none."""
     result = servers.test_server(server, actor=view.actor)
-    if result.status == "sign_in":
+    if result.status == TestStatus.SIGN_IN:
         raise with_links(ConnectionRequired(result.message), server, view)
     if not result.ok:
         raise UpstreamError(result.message, step=result.step, hint=result.hint, code=result.code or None)
     return result
-
-
-def require_enabled(server: McpServer) -> None:
-    if not server.is_enabled:
-        raise Conflict(f"{server} is switched off.", code="server_disabled")
 
 
 class ServerToolsRefresh(ServerView):
@@ -342,7 +338,7 @@ class ServerToolsRefresh(ServerView):
     @extend_schema(**docs.TOOLS_REFRESH)
     def post(self, request: Request, key: str) -> Response:
         server = self.server(key)
-        require_enabled(server)
+        servers.require_enabled(server)
         result = list_tools(server, self)
         return Response({**result.as_json(), "results": [show_tool(tool) for tool in tools_of(server)]})
 

@@ -29,7 +29,7 @@ _SECRETS = (
 CONNECTION_REQUIRED = refusal(
     shapes.ConnectionRequiredOut,
     "The caller must connect first, or again: open `authorization_url` or `connect_url`, then repeat the request. "
-    "Or the server is switched off (`server_disabled`, without these addresses).",
+    "Or an admin switched it off (`server_disabled`, `agent_disabled`, `tool_disabled`, without these addresses).",
     {"Connection required": examples.CONNECTION_REQUIRED},
 )
 _TEST_FAILED = refusal(

@@ -33,19 +33,15 @@ def _caller(ctx: Context) -> tuple[Actor, Agent]:
 async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
     """The agent's tools for this caller, in stable order, from the catalogue: no server is asked, none can block it."""
     actor, agent = _caller(ctx)
-    offered = await in_db_thread(_tools_of, agent)
+    offered = await in_db_thread(calls.agent_tools, agent)
     if any(tool.tool is None for tool in offered):
         # Nobody has listed that server yet; if the caller has just connected, this is the moment.
         await in_waiting_thread(calls.learn_tools, agent, actor=actor)
-        offered = await in_db_thread(_tools_of, agent)
+        offered = await in_db_thread(calls.agent_tools, agent)
     modern = ctx.protocol_version == MODERN
     listed = [tool for each in offered if (tool := _for_client(each.definition, modern=modern))]
     # What an agent offers depends on the organization's settings, so nobody may cache it for others (Caching, private).
     return types.ListToolsResult(tools=listed, ttl_ms=0, cache_scope="private")
-
-
-def _tools_of(agent: Agent) -> list[calls.AgentTool]:
-    return calls.agent_tools(agent) if agent.is_enabled else []
 
 
 def _for_client(definition: dict[str, Any], *, modern: bool) -> types.Tool | None:
@@ -95,7 +91,7 @@ async def call_tool(
         link = await in_db_thread(connect_link, missing, actor)
         return connecting.ask_to_connect(ctx, params, missing, link)
     except AsterError as error:
-        if error.code in ("unknown_tool", "not_allowed", "missing_scope", "agent_disabled", "server_disabled"):
+        if error.code in calls.REFUSALS:
             raise MCPError(types.INVALID_PARAMS, error.message) from None
         hint = getattr(error, "hint", "")
         return _error_result(f"{error.message} {hint}".strip())

@@ -21,10 +21,11 @@ from agents.services import calls
 from agents.services.agents import assigned_servers
 from agents.services.calls import AgentTool, ReadyCall
 from aster.accounts.access import Actor
-from aster.errors import AsterError, NotFound, UpstreamError
+from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
 from aster.threads import in_db_thread, in_waiting_thread
 from integrations.mcp_client import AuthChallenge, Session, open_target
-from integrations.models import McpServer
+from integrations.models import Connection, McpServer
+from integrations.services.access import at_server
 from integrations.services.refresh import mark_rejected, needs_reconnect
 from integrations.services.step_up import missing_scopes, want_scopes
 
@@ -36,26 +37,30 @@ async def call_once(
 ) -> dict[str, Any]:
     """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched."""
     async with _recorded(actor, name, agent) as record:
-        ready = await _authorize(agent, name, actor)
-        record.ready = ready
+        ready = await _authorize(record, agent, name, actor)
         record.result = await _open_and_call(ready, arguments, progress)
     return record.result
 
 
-async def _authorize(agent: Agent, name: str, actor: Actor) -> ReadyCall:
+async def _authorize(record: _Record, agent: Agent, name: str, actor: Actor) -> ReadyCall:
     """Checks ask the database alone. Only an unknown tool is worth asking servers nobody has listed yet."""
+
+    def authorize() -> ReadyCall:
+        found = calls.find_tool(agent, name, actor=actor)
+        record.found(found)
+        return record.prepared(calls.authorize_call(agent, found, actor=actor))
+
     try:
-        return await in_db_thread(calls.authorize_call, agent, name, actor=actor)
+        return await in_db_thread(authorize)
     except NotFound:
         await in_waiting_thread(calls.learn_tools, agent, actor=actor)
-        return await in_db_thread(calls.authorize_call, agent, name, actor=actor)
+        return await in_db_thread(authorize)
 
 
 async def call_server(server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor) -> dict[str, Any]:
     """The same for a call straight to a server."""
     async with _recorded(actor, tool_name, None, server) as record:
-        ready = await in_db_thread(calls.prepare_call, server, tool_name, actor=actor)
-        record.ready = ready
+        ready = record.prepared(await in_db_thread(calls.prepare_call, server, tool_name, actor=actor))
         record.result = await _open_and_call(ready, arguments, None)
     return record.result
 
@@ -71,6 +76,8 @@ async def _explained(ready: ReadyCall) -> AsyncIterator[None]:
     wants more rights says which (step-up)."""
     try:
         yield
+    except ConnectionRequired as missing:
+        raise at_server(missing, ready.server) from None
     except AuthChallenge as refused:
         if ready.connection is None:
             raise
@@ -79,13 +86,26 @@ async def _explained(ready: ReadyCall) -> AsyncIterator[None]:
         if ready.connection.user is None or refused.status != 401:
             raise
         await in_db_thread(mark_rejected, ready.connection, refused.message)
-        raise needs_reconnect(ready.connection) from None
+        raise at_server(needs_reconnect(ready.connection), ready.server) from None
 
 
 @dataclass
 class _Record:
-    ready: ReadyCall | None = None
+    """What is known of a call so far, so that its row tells of the server also when the call was refused."""
+
+    tool_name: str
+    server: McpServer | None = None
+    connection: Connection | None = None
     result: dict[str, Any] = field(default_factory=dict)
+
+    def found(self, tool: AgentTool) -> None:
+        self.server = tool.server
+        if tool.tool:
+            self.tool_name = tool.tool.name
+
+    def prepared(self, ready: ReadyCall) -> ReadyCall:
+        self.connection = ready.connection
+        return ready
 
 
 @asynccontextmanager
@@ -93,28 +113,30 @@ async def _recorded(
     actor: Actor, name: str, agent: Agent | None, server: McpServer | None = None
 ) -> AsyncIterator[_Record]:
     """Write one ToolCall row however the call ends, also when it is cancelled."""
-    started, record = time.monotonic(), _Record()
+    started, record = time.monotonic(), _Record(name, server)
     error: AsterError | None = None
     try:
         yield record
     except AsterError as caught:
         error = caught
         raise
+    except Exception:
+        error = AsterError("Aster failed; this is a bug.", code="internal_error")
+        raise
     except BaseException:
         error = UpstreamError("The call was cancelled.", code="cancelled", step="call")
         raise
     finally:
-        ready = record.ready
         with anyio.CancelScope(shield=True):
             await in_db_thread(
                 calls.record_call,
                 actor=actor,
-                tool_name=ready.tool_name if ready else name,
+                tool_name=record.tool_name,
                 outcome=calls.outcome_of(record.result, error),
                 duration_ms=int((time.monotonic() - started) * 1000),
                 agent=agent,
-                server=ready.server if ready else server,
-                connection=ready.connection if ready else None,
+                server=record.server,
+                connection=record.connection,
                 error=error,
             )
 
@@ -150,6 +172,7 @@ class AgentSession:
     def __init__(self, agent: Agent, actor: Actor) -> None:
         self.agent, self.actor = agent, actor
         self.tools: dict[str, AgentTool] = {}
+        self._known: list[AgentTool] = []
         self.problems: dict[int, AsterError] = {}
         self._links: dict[int, _Link] = {}
 
@@ -168,11 +191,12 @@ class AgentSession:
 
     def _resolve(self) -> None:
         servers = assigned_servers(self.agent)
-        self.tools = {offered.name: offered for offered in calls.agent_tools(self.agent, servers=servers)}
+        self._known = calls.known_tools(self.agent, servers)
+        self.tools = {offered.name: offered for offered in calls.offered_of(self.agent, self._known)}
         for server in servers:
             if server.is_enabled:
                 try:
-                    self._links[server.pk] = _Link(calls.prepare_call(server, "", actor=self.actor, agent=self.agent))
+                    self._links[server.pk] = _Link(calls.prepare_call(server, "", actor=self.actor))
                 except AsterError as error:
                     self.problems[server.pk] = error
 
@@ -183,23 +207,20 @@ class AgentSession:
 
     async def call(self, name: str, arguments: dict[str, Any], *, progress: Progress | None = None) -> dict[str, Any]:
         async with _recorded(self.actor, name, self.agent) as record:
-            offered = self.tools.get(name)
-            if offered is None:
-                raise NotFound(f"{self.agent} has no tool called {name[:100]}.", code="unknown_tool")
-            if problem := self.problems.get(offered.server.pk):
+            found = calls.find_tool(self.agent, name, actor=self.actor, known=self._known)
+            record.found(found)
+            calls.require_on(self.agent, found)
+            if problem := self.problems.get(found.server.pk):
                 raise problem
-            if offered.tool is None:
+            if found.tool is None:
                 raise NotFound("List the tools again to see what the server offers.", code="unknown_tool")
-            link = self._links[offered.server.pk]
-            record.ready = calls.ReadyCall(
-                self.actor, self.agent, offered.server, offered.tool.name, offered.tool.definition,
-                link.ready.connection, link.ready.target,
-            )  # fmt: skip
+            link = self._links[found.server.pk]
+            record.prepared(link.ready)
             await link.opened.wait()
             if link.session is None or link.error:
-                raise link.error or UpstreamError(f"{offered.server} closed the connection.", step="dial")
+                raise link.error or UpstreamError(f"{found.server} closed the connection.", step="dial")
             async with _explained(link.ready):
                 record.result = await link.session.call_tool(
-                    offered.tool.name, arguments, progress=progress, tool=offered.tool.definition
+                    found.tool.name, arguments, progress=progress, tool=found.tool.definition
                 )
         return record.result

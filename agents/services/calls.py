@@ -20,11 +20,15 @@ from integrations.services.access import require_connection, token_source
 from integrations.services.targets import build_target
 
 CONNECT_TOOL = "connect_account"
+# The codes of calls that nothing but an admin's change can make possible; no server was asked.
+REFUSALS = frozenset(
+    {"not_allowed", "missing_scope", "unknown_tool", "tool_disabled", "agent_disabled", "server_disabled"}
+)
 
 
 @dataclass(frozen=True)
 class AgentTool:
-    """One tool an agent offers: its namespaced name, and the server and definition behind it.
+    """One tool behind an agent: its namespaced name, its switch, and the server and definition behind it.
 
     `tool` is None for the stand-in that a server nobody has signed in to yet offers instead of an empty list: calling
     it answers with the link to connect.
@@ -33,6 +37,7 @@ class AgentTool:
     name: str
     server: McpServer
     tool: Tool | None
+    is_on: bool = True
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -52,8 +57,6 @@ class AgentTool:
 class ReadyCall:
     """A call that passed every check: what to open and what to send. Its target holds credentials; never log it."""
 
-    actor: Actor
-    agent: Agent | None
     server: McpServer
     tool_name: str
     definition: dict[str, Any] | None
@@ -61,41 +64,64 @@ class ReadyCall:
     target: Target = field(repr=False)
 
 
-def agent_tools(agent: Agent, *, servers: Iterable[McpServer] | None = None) -> list[AgentTool]:
-    """Every tool the agent has switched on, in a stable order, from the catalogue alone (four queries, no network)."""
+def agent_tools(agent: Agent) -> list[AgentTool]:
+    """Every tool the agent offers, in a stable order, from the catalogue alone (four queries, no network)."""
+    return offered_of(agent, known_tools(agent, assigned_servers(agent)))
+
+
+def offered_of(agent: Agent, known: Iterable[AgentTool]) -> list[AgentTool]:
+    """Those of the `known` tools that are on, at servers that are on. A disabled agent offers none."""
+    return [each for each in known if each.is_on and each.server.is_enabled] if agent.is_enabled else []
+
+
+def known_tools(agent: Agent, servers: Iterable[McpServer]) -> list[AgentTool]:
+    """Every tool of these assigned servers, switched off ones too: a call of one is told why it is refused."""
     off = tools_switched_off(agent)
-    offered: list[AgentTool] = []
-    for server in servers if servers is not None else assigned_servers(agent):
-        if server.is_enabled:
-            offered += _offered_by(server, off)
-    return offered
+    return [each for server in servers for each in _tools_behind(server, off)]
 
 
-def _offered_by(server: McpServer, off: set[tuple[int, str]]) -> list[AgentTool]:
+def _tools_behind(server: McpServer, off: set[tuple[int, str]]) -> list[AgentTool]:
     prefix = server_prefix(server.slug, server.pk)
     known: dict[str, Tool] = {tool.name: tool for tool in server.known_tools}  # type: ignore[attr-defined]
     if not known and server.needs_person:
         return [AgentTool(f"{prefix}__{CONNECT_TOOL}", server, None)]
     named = name_tools(prefix, known)
-    return [AgentTool(name, server, known[own]) for name, own in named.items() if (server.pk, own) not in off]
+    return [AgentTool(name, server, known[own], (server.pk, own) not in off) for name, own in named.items()]
 
 
-def authorize_call(agent: Agent, name: str, *, actor: Actor) -> ReadyCall:
-    """Find the tool behind `name` and check that `actor` may call it through `agent` now.
+def find_tool(agent: Agent, name: str, *, actor: Actor, known: Iterable[AgentTool] | None = None) -> AgentTool:
+    """The tool behind `name`, on or off. `known` saves asking the database for what a turn has read already.
 
-    Raises NotFound (unknown, unassigned or switched off: the same answer), NotAllowed (scope), Conflict (the agent or
-    server is switched off) or ConnectionRequired.
+    Raises NotAllowed (scope), Conflict (the agent is disabled) or NotFound (unknown or unassigned: the same answer).
     """
     actor.require_scope(CALL)
     if not agent.is_enabled:
-        raise Conflict(f"{agent} is switched off.", code="agent_disabled")
-    found = next((offered for offered in agent_tools(agent) if offered.name == name), None)
+        raise Conflict(f"{agent} is switched off. An admin can switch it on.", code="agent_disabled")
+    known = known_tools(agent, assigned_servers(agent)) if known is None else known
+    found = next((each for each in known if each.name == name), None)
     if found is None:
         raise NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
+    return found
+
+
+def require_on(agent: Agent, found: AgentTool) -> None:
+    """Refuse a tool that an admin switched off, at the agent or with its whole server."""
+    server_services.require_enabled(found.server)
+    if not found.is_on:
+        words = f"{found.tool} is switched off for {agent}. An admin can switch it on, on the agent's Tools page."
+        raise Conflict(words, code="tool_disabled")
+
+
+def authorize_call(agent: Agent, found: AgentTool, *, actor: Actor) -> ReadyCall:
+    """Check that `actor` may call the tool through `agent` now.
+
+    Raises Conflict (the tool or its server is switched off), ConnectionRequired, or NotFound for a stand-in.
+    """
+    require_on(agent, found)
     if found.tool is None:
         require_connection(found.server, actor)
         raise NotFound("You are connected. List the tools again to see what the server offers.", code="unknown_tool")
-    return prepare_call(found.server, found.tool.name, actor=actor, agent=agent, definition=found.tool.definition)
+    return prepare_call(found.server, found.tool.name, actor=actor, definition=found.tool.definition)
 
 
 def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
@@ -115,20 +141,18 @@ def prepare_call(
     tool_name: str,
     *,
     actor: Actor,
-    agent: Agent | None = None,
     definition: dict[str, Any] | None = None,
 ) -> ReadyCall:
-    """Check a call straight to a server (no agent between) and put together what reaches it."""
+    """Check a call to a server, for which no agent has to be asked, and put together what reaches it."""
     actor.require_scope(CALL)
-    if not server.is_enabled:
-        raise Conflict(f"{server} is switched off.", code="server_disabled")
+    server_services.require_enabled(server)
     connection = require_connection(server, actor)
     if definition is None:
         # A modern server wants some arguments in headers, and only the tool's schema says which (x-mcp-header).
         known = server.tools.filter(name=tool_name).first()
         definition = known.definition if known else None
     target = build_target(server, token_of=token_source(server, actor))
-    return ReadyCall(actor, agent, server, tool_name, definition, connection, target)
+    return ReadyCall(server, tool_name, definition, connection, target)
 
 
 def record_call(
@@ -162,11 +186,10 @@ def record_call(
 
 
 def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> str:
+    if error is not None and error.code == ConnectionRequired.code:
+        return CallOutcome.CONNECTION_REQUIRED
     if error is not None:
-        refused = {"connection_required": CallOutcome.CONNECTION_REQUIRED}
-        refused |= dict.fromkeys(("not_allowed", "missing_scope", "unknown_tool"), CallOutcome.REFUSED)
-        refused |= dict.fromkeys(("agent_disabled", "server_disabled"), CallOutcome.REFUSED)
-        return refused.get(error.code, CallOutcome.FAILED)
+        return CallOutcome.REFUSED if error.code in REFUSALS else CallOutcome.FAILED
     return CallOutcome.TOOL_ERROR if result and result.get("isError") else CallOutcome.OK
 
 

@@ -43,6 +43,10 @@ class Offer:
     server: McpServer
     tool: Tool | None
 
+    @classmethod
+    def of(cls, offered: calls.AgentTool) -> Offer:
+        return cls(offered.name, offered.server, offered.tool)
+
 
 @dataclass(frozen=True)
 class Source:
@@ -66,7 +70,10 @@ class Source:
             query["arguments"] = text
         return f"{reverse('admin:playground')}?{urlencode(query)}"
 
-    def find(self, name: str) -> Offer:
+    def find(self, name: str, actor: Actor) -> Offer:
+        """The tool of that name, also one that is switched off: running it says so, as it does everywhere."""
+        if isinstance(self.through, Agent):
+            return Offer.of(calls.find_tool(self.through, name, actor=actor))
         found = next((offer for offer in self.offers if offer.name == name), None)
         if found is None:
             raise NotFound(f"{self.through} has no tool called {name[:100]}.")
@@ -109,7 +116,7 @@ def playground(request: ActorRequest) -> HttpResponse:
         return render(request, "agents/playground_empty.html")
     if not request.GET.get("tool"):
         return _show_tools(request, source)
-    offer = source.find(request.GET["tool"])
+    offer = source.find(request.GET["tool"], request.actor)
     if offer.tool is None:
         return redirect(_connect_url(offer.server, source.url))
     return _show_tool(request, source, offer, offer.tool)
@@ -130,7 +137,7 @@ def _find_source(request: ActorRequest) -> Source | None:
 
 def _agent_source(agent: Agent, actor: Actor) -> Source:
     calls.learn_tools(agent, actor=actor)
-    return Source("agent", agent, [Offer(each.name, each.server, each.tool) for each in calls.agent_tools(agent)])
+    return Source("agent", agent, [Offer.of(each) for each in calls.agent_tools(agent)])
 
 
 def _server_source(server: McpServer, actor: Actor) -> Source:
@@ -139,7 +146,7 @@ def _server_source(server: McpServer, actor: Actor) -> Source:
 
 
 def _connect_url(server: McpServer, back_to: str) -> str:
-    return f"/hub/servers/{server.slug}/connect/?{urlencode({'next': back_to})}"
+    return f"{reverse('admin:server-connect', args=[server.slug])}?{urlencode({'next': back_to})}"
 
 
 def _show_tools(request: ActorRequest, source: Source) -> HttpResponse:

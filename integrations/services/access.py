@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aster.accounts.access import Actor
 from aster.errors import ConnectionRequired
-from integrations.models import AuthConfig, Connection, ConnectionStatus, McpServer
+from integrations.models import Connection, ConnectionStatus, McpServer
 from integrations.services import refresh
 from integrations.services.connections import connect_organization
 from integrations.services.targets import TokenOf, connection_for
@@ -44,13 +44,16 @@ def require_connection(server: McpServer, actor: Actor) -> Connection | None:
     if server.needs_person and connection is None:
         raise connection_required(server)
     if server.needs_person and connection and connection.status == ConnectionStatus.ERROR:
-        raise refresh.needs_reconnect(connection)
+        raise at_server(refresh.needs_reconnect(connection), server)
     return connection
 
 
+def at_server(missing: ConnectionRequired, server: McpServer) -> ConnectionRequired:
+    """The same refusal, naming the server that was asked for: one sign-in may open several."""
+    missing.extra |= {"server_id": server.pk, "auth_config_id": server.auth_config_id}
+    return missing
+
+
 def connection_required(server: McpServer) -> ConnectionRequired:
-    auth: AuthConfig | None = server.auth_config
-    return ConnectionRequired(
-        f"Connect your account at {server.name} before using its tools.",
-        extra={"server_id": server.pk, "auth_config_id": auth.pk if auth else None, "status": "not_connected"},
-    )
+    words = f"Connect your account at {server.name} before using its tools."
+    return at_server(ConnectionRequired(words, extra={"status": "not_connected"}), server)

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core import signing
+from django.urls import reverse
 
 from aster.accounts.access import Actor
 from aster.accounts.models import User
@@ -25,7 +26,7 @@ def connect_url(server: McpServer | None, actor: Actor) -> str:
     query = {"organization": actor.organization.slug}
     if actor.user is not None:
         query["for"] = signing.dumps(actor.user.pk, salt=_SALT, compress=True)
-    path = f"/hub/servers/{server.slug}/connect/" if server else "/hub/connections/"
+    path = reverse("admin:server-connect", args=[server.slug]) if server else reverse("admin:connections")
     return f"{settings.ASTER_PUBLIC_URL}{path}?{urlencode(query)}"
 
 

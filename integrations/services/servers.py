@@ -75,6 +75,11 @@ def find_server(key: str | int, *, actor: Actor) -> McpServer:
     return server
 
 
+def require_enabled(server: McpServer) -> None:
+    if not server.is_enabled:
+        raise Conflict(f"{server} is switched off. An admin can switch it on.", code="server_disabled")
+
+
 def find_auth_config(pk: str | int, *, actor: Actor) -> AuthConfig:
     rows = AuthConfig.objects.visible_to(actor).select_related("organization")
     auth = rows.filter(pk=int(pk)).first() if is_row_id(pk) else rows.filter(name=pk).first()
@@ -232,8 +237,8 @@ def _sign_in_result(server: McpServer, wants: AuthChallenge, actor: Actor) -> Te
 
 def test_server(server: McpServer, *, actor: Actor) -> TestResult:
     """Test a stored server as the acting person, and keep the result and the tools that were seen."""
-    if not server.is_enabled and not actor.is_admin:
-        raise Conflict(f"{server} is switched off.", code="server_disabled")
+    if not actor.is_admin:
+        require_enabled(server)
     if server.needs_person and token_source(server, actor) is None:
         words = "Each person signs in to this server. Connect your account first, then test."
         result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")

@@ -12,7 +12,6 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from aster.accounts.access import ActorRequest
-from aster.errors import Conflict
 from aster.pages import back, hub_page
 from integrations.models import McpServer, TestStatus
 from integrations.services import servers
@@ -63,8 +62,7 @@ def flash_result(request: HttpRequest, server: McpServer, result: servers.TestRe
 
 @server_action
 def refresh_tools(request: ActorRequest, server: McpServer) -> HttpResponse:
-    if not server.is_enabled:
-        raise Conflict(f"{server} is switched off. Switch it on first.", code="server_disabled")
+    servers.require_enabled(server)
     result = servers.test_server(server, actor=request.actor)
     if result.ok:
         count = tools_of(server).count()

@@ -10,7 +10,7 @@ from pytest_django import DjangoAssertNumQueries
 
 from agents.models import ToolCall
 from aster.demo.world import DemoWorld
-from integrations.models import PendingAuthorization
+from integrations.models import Connection, PendingAuthorization
 from tests.aster.api_contract import ContractClient, api
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, broken_app, modern_and_legacy_app, serve
@@ -80,13 +80,24 @@ def test_a_server_that_fails_is_an_upstream_error(client: ContractClient, fake: 
     assert "secret-of-the-server" not in response.content.decode()
 
 
-def test_an_unknown_or_switched_off_tool_is_not_found(client: ContractClient, fake: FakeServer) -> None:
-    name = name_in_agent(client, "echo")
-    client.patch(f"{AGENTS}/bot", {"disabled_tools": {"fake": ["echo"]}})
-    for wanted in (name, "no_such", "x" * 200):
+def test_an_unknown_tool_is_not_found(client: ContractClient, fake: FakeServer) -> None:
+    for wanted in ("no_such", "x" * 200):
         response = call(client, wanted, f"{AGENTS}/bot", text="x")
         assert (response.status_code, response.json()["code"]) == (404, "unknown_tool")
     assert not [seen for seen in fake.requests if seen.tool]
+
+
+def test_a_tool_that_is_switched_off_is_refused_and_recorded_with_its_server(
+    client: ContractClient, fake: FakeServer
+) -> None:
+    name = name_in_agent(client, "echo")
+    client.patch(f"{AGENTS}/bot", {"disabled_tools": {"fake": ["echo"]}})
+    response = call(client, name, f"{AGENTS}/bot", text="x")
+    assert (response.status_code, response.json()["code"]) == (409, "tool_disabled")
+    assert "echo is switched off for Bot. An admin can switch it on" in response.json()["detail"]
+    assert not [seen for seen in fake.requests if seen.tool]
+    (row,) = client.get("/api/v1/tool_calls").json()["results"]
+    assert (row["tool_name"], row["server"], row["outcome"]) == ("echo", "Fake", "refused")
 
 
 @pytest.mark.parametrize(
@@ -113,8 +124,10 @@ def test_what_is_switched_off_is_not_called(client: ContractClient, fake: FakeSe
     refused = call(client, name, f"{AGENTS}/bot", text="x")
     assert (refused.status_code, refused.json()["code"]) == (409, "agent_disabled")
     client.patch(f"{SERVERS}/fake", {"is_enabled": False})
-    refused = call(client, "echo", text="x")
-    assert (refused.status_code, refused.json()["code"]) == (409, "server_disabled")
+    client.patch(f"{AGENTS}/bot", {"is_enabled": True})
+    for refused in (call(client, "echo", text="x"), call(client, name, f"{AGENTS}/bot", text="x")):
+        assert (refused.status_code, refused.json()["code"]) == (409, "server_disabled")
+    assert set(ToolCall.objects.filter(error_code="server_disabled").values_list("server_label", flat=True)) == {"Fake"}
 
 
 class TestWithoutAConnection:
@@ -143,6 +156,22 @@ class TestWithoutAConnection:
         result = call(client, "whoami", f"{SERVERS}/notes").json()["result"]
         assert result["structuredContent"]["name"] == "Ada Park"
         assert call(client, name_in_agent(client, "whoami"), f"{AGENTS}/bot").status_code == 200
+
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_the_link_is_that_of_the_server_that_was_called(
+        self, client: ContractClient, alice: Person, notes: dict[str, Any], ended: bool
+    ) -> None:
+        body = {"name": "Archive", "url": notes["url"], "auth_config_id": notes["auth_config_id"]}
+        archive = client.post(SERVERS, body).json()
+        client.patch(f"{AGENTS}/bot", {"mcp_server_config_ids": [notes["id"], archive["id"]]})
+        if ended:
+            Connection.objects.create(
+                auth_config_id=notes["auth_config_id"], user=alice.user, status="connection_error"
+            )
+        refused = call(client, f"archive_{archive['id']}__connect_account", f"{AGENTS}/bot").json()
+        assert (refused["code"], refused["server_id"]) == ("connection_required", archive["id"])
+        assert "/hub/servers/archive/connect/?organization=acme" in refused["connect_url"]
+        assert refused["status"] == ("connection_error" if ended else "not_connected")
 
     def test_a_key_that_may_only_call_hears_the_same_without_a_consent_page(
         self, alice: Person, notes: dict[str, Any]

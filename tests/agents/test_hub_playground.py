@@ -151,10 +151,17 @@ def test_another_organization_has_no_such_agent_or_server(charlie: Person, agent
         assert play(charlie, query, {}).status_code == 404
 
 
-def test_a_tool_that_is_off_does_not_exist(alice: Person, agent: Agent, weather: McpServer) -> None:
+def test_a_tool_that_is_off_is_not_listed_and_says_who_can_switch_it_on(
+    alice: Person, agent: Agent, weather: McpServer
+) -> None:
     switch_tools(agent, weather, [], actor=alice.actor)
     name = f"acme_weather_{weather.pk}__list_cities"
-    assert play(alice, f"agent=helper&tool={name}").status_code == 404
+    assert "List cities" not in text_of(play(alice, "agent=helper"))
+    page = text_of(play(alice, f"agent=helper&tool={name}", {}))
+    assert "list_cities is switched off for Helper. An admin can switch it on" in page
+    call = ToolCall.objects.get()
+    assert (call.server, call.tool_name, call.error_code) == (weather, "list_cities", "tool_disabled")
+    assert play(alice, "agent=helper&tool=nonsense").status_code == 404
 
 
 def test_results_of_any_kind_are_drawn(alice: Person) -> None:

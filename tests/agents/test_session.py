@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 import pytest
 
 from agents.models import Agent, ToolCall
-from agents.runtime.session import AgentSession
-from agents.services.agents import save_agent
+from agents.runtime.session import AgentSession, call_server
+from agents.services.agents import save_agent, switch_tools
 from agents.services.calls import agent_tools
-from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
+from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound, UpstreamError
 from integrations.models import AuthConfig, AuthType, McpServer, Tool
 from integrations.services.servers import save_server
 from tests.conftest import Person
@@ -119,11 +121,29 @@ def test_a_cancelled_call_is_recorded_and_reaches_the_server(alice: Person) -> N
     assert ToolCall.objects.get().error_code == "cancelled"
 
 
-def test_a_disabled_server_offers_nothing(alice: Person) -> None:
+def test_what_is_switched_off_says_so_and_offers_nothing(alice: Person) -> None:
     with serve(modern_and_legacy_app()) as url:
         server = add(alice, "New", f"{url}/mcp")
         agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
         name = name_of(agent, server, "echo")
+        switch_tools(agent, server, [], actor=alice.actor)
+        (tool_off,) = call_all(agent, alice, (name, {"text": "x"}))
         McpServer.objects.update(is_enabled=False)
-        (refused,) = call_all(agent, alice, (name, {"text": "x"}))
-    assert isinstance(refused, NotFound)
+        (server_off,) = call_all(agent, alice, (name, {"text": "x"}))
+        Agent.objects.update(is_enabled=False)
+        (agent_off,) = call_all(Agent.objects.get(), alice, (name, {"text": "x"}))
+        assert agent_tools(Agent.objects.get()) == []
+    codes = [error.code for error in (tool_off, server_off, agent_off) if isinstance(error, Conflict)]
+    assert codes == ["tool_disabled", "server_disabled", "agent_disabled"]
+    assert set(ToolCall.objects.values_list("outcome", flat=True)) == {"refused"}
+
+
+def test_a_call_that_aster_itself_fails_at_is_recorded_as_that(alice: Person) -> None:
+    server = add(alice, "New", "http://127.0.0.1:1/mcp", test=False)
+    # What no service would store.
+    McpServer.objects.update(args=5)
+    server.refresh_from_db()
+    with pytest.raises(TypeError):
+        anyio.run(partial(call_server, server, "echo", {}, actor=alice.actor))
+    row = ToolCall.objects.get()
+    assert (row.outcome, row.error_code, row.server) == ("failed", "internal_error", server)

@@ -81,7 +81,8 @@ def test_without_a_connection_the_call_answers_with_a_link_and_works_after_it(
     refused = at_gateway(agent.gateway_url, bob.key(), call(tool))
     assert refused.is_error
     assert f"{aster}/hub/servers/acme-notes/connect/?organization=acme" in refused.content[0].text
-    assert ToolCall.objects.latest("pk").outcome == "connection_required"
+    recorded = ToolCall.objects.latest("pk")
+    assert (recorded.outcome, recorded.server, recorded.tool_name) == ("connection_required", notes, "list_notes")
     connect(bob, notes, "Ben Okafor")
     assert not at_gateway(agent.gateway_url, bob.key(), call(tool)).is_error
 
@@ -95,16 +96,24 @@ def test_a_server_nobody_connected_offers_a_tool_that_leads_to_the_link(
     assert "/hub/servers/acme-notes/connect/" in answer.content[0].text
 
 
-def test_a_tool_that_is_switched_off_or_unassigned_is_unknown(
+def test_a_tool_that_is_switched_off_says_so_and_an_unassigned_one_is_unknown(
     aster: str, agent: Agent, alice: Person, weather: McpServer
 ) -> None:
     switch_tools(agent, weather, ["list_cities", "compare_cities"], actor=alice.actor)
     tool = f"acme_weather_{weather.pk}__get_forecast"
     assert tool not in at_gateway(agent.gateway_url, alice.key(), names)
-    for name in (tool, "get_forecast", "nonsense"):
+    with pytest.raises(MCPError, match=r"get_forecast is switched off for Helper. An admin can switch it on"):
+        at_gateway(agent.gateway_url, alice.key(), call(tool))
+    off = ToolCall.objects.get()
+    assert (off.outcome, off.error_code, off.server, off.server_label, off.tool_name) == (
+        "refused", "tool_disabled", weather, "Acme Weather", "get_forecast",
+    )  # fmt: skip
+    for name in ("get_forecast", "nonsense"):
         with pytest.raises(MCPError, match="has no tool called"):
             at_gateway(agent.gateway_url, alice.key(), call(name))
-    assert set(ToolCall.objects.values_list("outcome", flat=True)) == {"refused"}
+    assert set(ToolCall.objects.exclude(pk=off.pk).values_list("outcome", "error_code")) == {
+        ("refused", "unknown_tool")
+    }
 
 
 def test_nobody_gets_in_without_a_key_of_the_organization(

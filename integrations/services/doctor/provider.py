@@ -77,7 +77,7 @@ def _discover(run: Run, issuer: str | None) -> Discovery:
         http=egress.client(),
         challenge=run.challenge,
         issuer=issuer,
-        allow_legacy_default_endpoints=allow_legacy,
+        allow_legacy=allow_legacy,
     )
 
 
