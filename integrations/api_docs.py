@@ -149,7 +149,8 @@ LIST_SERVERS: Operation = operation(
 CREATE_SERVER: Operation = operation(
     "create_server", "Create an MCP server", tag=SERVERS, errors=(400, 409), refusals={422: _TEST_FAILED}, status=201,
     words="The connection is tested first; if that fails, nothing is stored. `test_connection: false` stores it "
-    "untested. A server where each person signs in is asked where to sign in instead: what the provider publishes "
+    "untested. Its name must differ from those of the organization's other servers, in more than case (409). A server "
+    "where each person signs in is asked where to sign in instead: what the provider publishes "
     "fills the empty fields of the auth config (`discovery_result`). `auth_config` is created with the server, or not "
     "at all.",
     request=ServerIn, bodies=examples.SERVER_BODIES, response=shapes.ServerSavedOut, example=examples.SAVED_SERVER,

@@ -25,7 +25,7 @@ from integrations.services.clients import client_for
 from integrations.services.connections import request_test_token
 from integrations.services.discovery import Discovered, discover_url, hydrate
 from integrations.services.step_up import missing_scopes, want_scopes
-from integrations.services.validation import prepare_auth, prepare_server
+from integrations.services.validation import check_name_free, prepare_auth, prepare_server
 
 SYNC_EVERY = timedelta(hours=1)
 
@@ -110,6 +110,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
     if auth is not None and auth.organization_id is None:
         auth.organization = actor.organization
     prepare_server(server, auth, actor)
+    check_name_free(server)
     if auth is not None and (auth._state.adding or auth.changed_fields()):
         prepare_auth(auth, actor)
     server.auth_config = auth

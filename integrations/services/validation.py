@@ -9,7 +9,7 @@ from aster import egress
 from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.accounts.models import unique_slug
-from aster.errors import AsterError, InvalidInput
+from aster.errors import AsterError, Conflict, InvalidInput
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TokenAuthMethod, Transport
 from integrations.oauth.client_assertion import read_private_key
 from integrations.services import targets
@@ -42,6 +42,21 @@ def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> 
         server.full_clean(exclude=["auth_config"])
     except ValidationError as error:
         raise audit.invalid_input(error) from None
+
+
+def check_name_free(server: McpServer) -> None:
+    """Refuse a new name that another server of the organization has: people tell servers apart by it.
+
+    A stored server keeps the name it has, whoever else has it.
+    """
+    if "name" not in server.changed_fields():
+        return
+    # Compared here, because SQLite ignores the case of ASCII letters only.
+    siblings = McpServer.objects.filter(organization=server.organization).exclude(pk=server.pk)
+    for taken in siblings.values_list("name", flat=True):
+        if taken.casefold() == server.name.casefold():
+            message = f"There is an MCP server called {taken} already. Choose another name."
+            raise Conflict(message, fields={"name": [message]})
 
 
 def _check_command(server: McpServer) -> None:
@@ -144,7 +159,10 @@ def _check_redirect_uris(auth: AuthConfig) -> None:
 
 
 def check_unsaved(server: McpServer, *, actor: Actor) -> None:
-    """Everything that saving would refuse, without saving: for testing a config that is not stored (admins only)."""
+    """What saving would refuse, without saving: for testing a config that is not stored (admins only).
+
+    But for a name that is taken: another configuration of a stored server may be tried under its name.
+    """
     actor.require_admin()
     prepare_server(server, server.auth_config, actor)
     if server.auth_config and (server.auth_config._state.adding or server.auth_config.changed_fields()):

@@ -181,11 +181,26 @@ class TestCreating:
     def test_the_slug_may_be_chosen_and_is_then_taken(self, alice: Person) -> None:
         client = api(alice)
         assert client.post(SERVERS, {**UNTESTED, "slug": "mine"}).json()["slug"] == "mine"
-        taken = client.post(SERVERS, {**UNTESTED, "slug": "mine"})
+        taken = client.post(SERVERS, {**UNTESTED, "name": "Other", "slug": "mine"})
         assert (taken.status_code, list(taken.json()["fields"])) == (409, ["slug"])
         assert client.get(f"{SERVERS}/mine").status_code == 200
-        assert client.post(SERVERS, UNTESTED).json()["slug"] == "notes"
-        assert client.post(SERVERS, UNTESTED).json()["slug"] == "notes-2"
+        assert client.post(SERVERS, {**UNTESTED, "name": "Notes!"}).json()["slug"] == "notes"
+        assert client.post(SERVERS, {**UNTESTED, "name": "Notes?"}).json()["slug"] == "notes-2"
+
+    @pytest.mark.parametrize("name", ["Bücher", " BÜCHER "])
+    def test_a_name_is_taken_once_in_an_organization_whatever_its_case(
+        self, alice: Person, charlie: Person, name: str
+    ) -> None:
+        client = api(alice)
+        client.post(SERVERS, {**UNTESTED, "name": "Bücher"})
+        for refused in (
+            client.post(SERVERS, {**UNTESTED, "name": name}),
+            client.put(f"{SERVERS}/other", {**UNTESTED, "name": name}),
+        ):
+            assert (refused.status_code, list(refused.json()["fields"])) == (409, ["name"])
+            assert "called Bücher already" in refused.json()["detail"]
+        assert McpServer.objects.count() == 1
+        assert api(charlie).post(SERVERS, {**UNTESTED, "name": name}).status_code == 201
 
 
 class TestUpdating:
@@ -221,6 +236,22 @@ class TestUpdating:
             assert client.patch(where, {"auth_config_id": sent}).json()["auth_config_id"] == expected
         assert client.patch(where, {"auth_config_id": other}).json()["auth_config"]["name"] == "Other"
         assert client.patch(where, {"auth_config": None}).json()["auth_config"] is None
+
+    def test_renaming_takes_no_name_that_is_taken(self, alice: Person) -> None:
+        client = api(alice)
+        for name in ("Notes", "Docs"):
+            client.post(SERVERS, {**UNTESTED, "name": name})
+        refused = client.patch(f"{SERVERS}/docs", {"name": "NOTES"})
+        assert (refused.status_code, list(refused.json()["fields"])) == (409, ["name"])
+        assert client.patch(f"{SERVERS}/docs", {"name": "DOCS"}).json()["name"] == "DOCS"
+        assert client.put(f"{SERVERS}/docs", {**UNTESTED, "name": "DOCS"}).status_code == 200
+
+    def test_servers_that_had_the_same_name_before_can_still_be_changed(self, alice: Person) -> None:
+        client = api(alice)
+        for name in ("Notes", "Docs"):
+            client.post(SERVERS, {**UNTESTED, "name": name})
+        McpServer.objects.update(name="Notes")
+        assert client.patch(f"{SERVERS}/docs", {"name": "Notes", "timeout_seconds": 9}).status_code == 200
 
     def test_the_slug_stays(self, alice: Person) -> None:
         client = api(alice)
@@ -267,6 +298,9 @@ class TestTrying:
         failed = api(alice).post(f"{SERVERS}/test", {"url": world.notes_url, "auth_config": auth}).json()
         assert (failed["status"], failed["step"]) == ("failed", "auth")
         assert nothing_is_stored()
+        api(alice).post(SERVERS, {**UNTESTED, "name": "Weather"})
+        again = api(alice).post(f"{SERVERS}/test", {"name": "Weather", "url": world.weather_url})
+        assert again.json()["status"] == "ok"
 
     def test_an_unsaved_server_with_personal_sign_in_says_so(self, alice: Person, world: DemoWorld) -> None:
         body = {"url": world.notes_url, "auth_config": {"auth_type": "AUTHORIZATION_CODE"}}

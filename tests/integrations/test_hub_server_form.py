@@ -158,6 +158,14 @@ def test_a_mistake_is_named_beside_its_field(admin: Client, field: str, value: s
     assert not McpServer.objects.exists()
 
 
+def test_a_name_that_is_taken_is_said_beside_the_name(admin: Client, make_server: MakeServer) -> None:
+    make_server("Docs")
+    page = admin.post(ADD, server_fields(name="docs", test="skip"))
+    assert page.status_code == 400
+    assert "There is an MCP server called Docs already" in str(page.context["form"].errors["name"])
+    assert McpServer.objects.count() == 1
+
+
 def test_mistakes_in_fields_of_another_kind_of_sign_in_do_not_count(admin: Client, world: DemoWorld) -> None:
     fields = server_fields(url=world.weather_url, custom_headers="junk", extra_token_params="junk", token_url="junk")
     assert admin.post(ADD, fields).status_code == 302
