@@ -19,6 +19,8 @@ AUTH_LABELS = {
     AuthType.BASIC: "Password",
     AuthType.CLIENT_CREDENTIALS: "OAuth, organization",
     AuthType.AUTHORIZATION_CODE: "OAuth",
+    AuthType.TOKEN_EXCHANGE: "OAuth, exchanged",
+    AuthType.ID_JAG: "OAuth, vouched for",
 }
 
 

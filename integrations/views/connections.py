@@ -14,7 +14,7 @@ from django.shortcuts import render
 from aster.accounts.access import Actor, ActorRequest
 from aster.accounts.models import Membership, User
 from aster.pages import hub_page
-from integrations.models import AuthConfig, AuthType, Connection, ConnectionStatus, McpServer
+from integrations.models import PERSONAL, AuthConfig, Connection, ConnectionStatus, McpServer
 from integrations.views.browser import browser_of
 
 PEOPLE_PER_PAGE = 50
@@ -48,7 +48,7 @@ def my_connections(request: ActorRequest) -> HttpResponse:
     rows = connection_rows(Connection.objects.visible_to(request.actor).filter(user=request.actor.person))
     mine = {row.connection.auth_config_id: row.connection for row in rows}
     open_to_all = McpServer.objects.usable_by(request.actor).select_related("auth_config")
-    wanting = open_to_all.filter(auth_config__auth_type=AuthType.AUTHORIZATION_CODE)
+    wanting = open_to_all.filter(auth_config__auth_type__in=PERSONAL)
     context = {
         "title": "My connections",
         "rows": sorted(rows, key=lambda row: (not row.broken, row.name.lower())),
@@ -122,7 +122,7 @@ def _count_broken(actor: Actor) -> str:
 
 def _columns(actor: Actor) -> list[Column]:
     enabled = Prefetch("servers", queryset=McpServer.objects.filter(is_enabled=True), to_attr="enabled_servers")
-    configs = AuthConfig.objects.visible_to(actor).filter(auth_type=AuthType.AUTHORIZATION_CODE)
+    configs = AuthConfig.objects.visible_to(actor).filter(auth_type__in=PERSONAL)
     columns = []
     for auth in configs.prefetch_related(enabled):
         names = [server.name for server in cast(Any, auth).enabled_servers]

@@ -17,6 +17,8 @@ from aster.pages import hub_page
 from integrations.models import AuthConfig, AuthType, Connection, McpServer, Tool, callback_url
 from integrations.services import servers
 from integrations.services.catalogue import tools_of
+from integrations.services.clients import client_of
+from integrations.services.presets import find_preset
 from integrations.views.browser import browser_of
 from integrations.views.cards import ServerCard, cards_of, server_rows
 
@@ -173,15 +175,19 @@ def _sign_in_facts(auth: AuthConfig | None, is_admin: bool) -> list[tuple[str, o
 
 
 def _oauth_facts(auth: AuthConfig) -> list[tuple[str, object]]:
-    registered = auth.registrations.order_by("-created_at").first()
-    client = auth.client_id or (registered.client_id if registered else "")
+    client = client_of(auth)
     facts: list[tuple[str, object]] = [("Client", auth.get_client_mode_display())]
-    facts.append(("Client ID", client or "Registered at the first sign-in"))
+    facts.append(("Client ID", client.client_id or "Registered at the first sign-in"))
     if auth.client_id:
-        facts.append(("Client secret", "Set" if auth.client_secret else "None (public client)"))
+        facts.append(("Proves itself", client.auth_method if client.auth_method != "none" else "No (public client)"))
+    if auth.subject_config:
+        facts.append(("Derived from", auth.subject_config.name))
+    if preset := find_preset(auth.preset):
+        facts.append(("Provider", preset.name))
     facts += [("Issuer", auth.issuer), ("Sign in at", auth.authorization_url), ("Tokens from", auth.token_url)]
     extras = [*auth.extra_authorize_params, *auth.extra_token_params]
     facts += [("PKCE", "Off")] if not auth.use_pkce else []
+    facts += [("PKCE", "Vouched for")] if auth.use_pkce and auth.assume_pkce else []
     facts += [("Audience", auth.audience)] if auth.audience else []
     facts += [("Extra parameters", ", ".join(extras))] if extras else []
     return facts

@@ -263,3 +263,17 @@ def test_the_buttons_lead_back_to_the_page_they_were_on_but_to_no_other_site(
     assert back["Location"] == "/hub/integrations/"
     away = browser.post("/hub/servers/docs/enable/", {"next": "https://evil.example/"})
     assert away["Location"] == "/hub/servers/docs/"
+
+
+def test_a_derived_sign_in_is_shown_like_any_other(alice: Person, bob: Person, make_server: MakeServer) -> None:
+    source = oauth_config("Company")
+    make_server("Portal", auth=source)
+    derived = oauth_config("Vouched", client_id="aster", client_secret="s3cret")
+    derived.auth_type, derived.subject_config = AuthType.ID_JAG, source
+    make_server("CRM", auth=derived)
+    assert "OAuth, vouched for" in text_of(bob.browser().get("/hub/integrations/"))
+    server_page = text_of(alice.browser().get("/hub/servers/crm/"))
+    assert "Derived from" in server_page
+    assert "Company" in server_page
+    assert "CRM" in text_of(bob.browser().get("/hub/connections/"))
+    assert "CRM" in text_of(alice.browser().get("/hub/matrix/"))
