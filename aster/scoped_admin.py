@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin.utils import get_fields_from_path
@@ -11,6 +12,7 @@ from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from aster.accounts.access import Actor
+from aster.accounts.audit_words import VIAS
 from aster.accounts.models import User
 from aster.errors import AsterError
 from aster.pages import flash_error
@@ -37,6 +39,20 @@ class OwnOrganizationFilter(admin.RelatedFieldListFilter):
         ordering = self.field_admin_ordering(cast(Any, field), request, model_admin)
         scope = {path: actor_of(request).organization}
         return list(field.get_choices(include_blank=False, ordering=ordering, limit_choices_to=scope))
+
+
+class WordsFilter(admin.AllValuesFieldListFilter):
+    """Offers the values that occur, in the words that the hub's own pages have for them."""
+
+    words: ClassVar[Mapping[str, str]] = {}
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": self.words.get(str(choice["display"]), choice["display"])}
+
+
+class ViaFilter(WordsFilter):
+    words = VIAS
 
 
 FILTER_LOOKUPS = ("", "exact", "id__exact", "isnull", "gte", "gt", "lt", "lte", "year", "month", "day")

@@ -17,7 +17,7 @@ from django.template.response import TemplateResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from aster.accounts.audit_words import Change, action_words, describe_changes
+from aster.accounts.audit_words import Change, action_words, describe_changes, via_words
 from aster.accounts.models import AuditEvent, User
 from aster.accounts.services import visible_events
 from aster.errors import AsterError
@@ -63,7 +63,7 @@ class HistoryEntry:
 
     @property
     def get_full_name(self) -> str:
-        return f"{self.event.actor_label} ({self.event.via})"
+        return f"{self.event.actor_label} ({via_words(self.event)})"
 
     @property
     def get_change_message(self) -> str:

@@ -10,11 +10,11 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
-from aster.accounts import services
+from aster.accounts import audit_words, services
 from aster.accounts.models import ApiKey, AuditEvent, Membership, User
 from aster.errors import AsterError
 from aster.pages import flash_error
-from aster.scoped_admin import OrgScopedAdmin, actor_of
+from aster.scoped_admin import OrgScopedAdmin, ViaFilter, WordsFilter, actor_of
 from aster.templatetags.aster import pretty_json
 
 
@@ -91,11 +91,19 @@ class ApiKeyAdmin(OrgScopedAdmin[ApiKey]):
         _do_each(request, chosen, services.revoke_api_key, "revoked")
 
 
+class ActionFilter(WordsFilter):
+    words = audit_words.ACTIONS
+
+
+class ObjectFilter(WordsFilter):
+    words = audit_words.OBJECTS
+
+
 @admin.register(AuditEvent)
 class AuditEventAdmin(OrgScopedAdmin[AuditEvent]):
     description = "Who did what. The same rows, in words and with an export, are under Activity."
-    list_display = ("at", "actor_label", "action", "object_type", "object_label", "via", "request_id")
-    list_filter = ("at", "action", "object_type", "via")
+    list_display = ("at", "actor_label", "action_words", "object_words", "object_label", "via_words", "request_id")
+    list_filter = ("at", ("action", ActionFilter), ("object_type", ObjectFilter), ("via", ViaFilter))
     search_fields = ("actor_label", "object_label", "request_id")
     date_hierarchy = "at"
     fields = (*list_display, "object_id", "api_key", "change_text")
@@ -103,6 +111,19 @@ class AuditEventAdmin(OrgScopedAdmin[AuditEvent]):
     def get_queryset(self, request: HttpRequest) -> QuerySet[AuditEvent]:
         actor = actor_of(request)
         return services.visible_events(actor) if actor else AuditEvent.objects.none()
+
+    @admin.display(description="action", ordering="action")
+    def action_words(self, event: AuditEvent) -> str:
+        return audit_words.action_words(event).capitalize()
+
+    @admin.display(description="object type", ordering="object_type")
+    def object_words(self, event: AuditEvent) -> str:
+        words = audit_words.object_words(event)
+        return words[:1].upper() + words[1:]
+
+    @admin.display(description="via", ordering="via")
+    def via_words(self, event: AuditEvent) -> str:
+        return audit_words.via_words(event)
 
     @admin.display(description="changes")
     def change_text(self, event: AuditEvent) -> str | SafeString:
