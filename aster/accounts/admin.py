@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -12,10 +12,9 @@ from django.utils.safestring import SafeString
 
 from aster.accounts import audit_words, services
 from aster.accounts.models import ApiKey, AuditEvent, Membership, User
-from aster.errors import AsterError
-from aster.pages import flash_error
+from aster.audited_admin import AuditedAdmin
 from aster.scoped_admin import OrgScopedAdmin, ViaFilter, WordsFilter, actor_of
-from aster.templatetags.aster import pretty_json
+from aster.templatetags.aster import json_block
 
 
 @admin.register(User)
@@ -31,7 +30,7 @@ class UserAdmin(OrgScopedAdmin[User]):
 
 
 @admin.register(Membership)
-class MembershipAdmin(OrgScopedAdmin[Membership]):
+class MembershipAdmin(AuditedAdmin[Membership]):
     description = "Who belongs to your organization, and in which role."
     list_display = ("user", "email", "role", "created_at")
     list_filter = ("role", "created_at")
@@ -46,7 +45,8 @@ class MembershipAdmin(OrgScopedAdmin[Membership]):
 
     @admin.action(description="Remove from the organization", permissions=["change"])
     def remove(self, request: HttpRequest, chosen: QuerySet[Membership]) -> None:
-        _do_each(request, chosen, services.remove_member, "removed")
+        actor = actor_of(request)
+        self.run_each(request, chosen, lambda row: services.remove_member(row, actor=actor), "removed")
 
     def has_change_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
         # Only for the action: a single membership is changed on the members page.
@@ -66,7 +66,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(OrgScopedAdmin[ApiKey]):
+class ApiKeyAdmin(AuditedAdmin[ApiKey]):
     description = "Keys of scripts and MCP clients. Create them under API keys; their text is never stored."
     list_display = ("name", "hint", "user", "scope_words", "state_word", "expires_at", "last_used_at", "created_at")
     list_filter = (KeyStateFilter, "user", "created_at", "last_used_at")
@@ -88,7 +88,8 @@ class ApiKeyAdmin(OrgScopedAdmin[ApiKey]):
 
     @admin.action(description="Revoke", permissions=["view"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
-        _do_each(request, chosen, services.revoke_api_key, "revoked")
+        actor = actor_of(request)
+        self.run_each(request, chosen, lambda row: services.revoke_api_key(row, actor=actor), "revoked")
 
 
 class ActionFilter(WordsFilter):
@@ -126,18 +127,5 @@ class AuditEventAdmin(OrgScopedAdmin[AuditEvent]):
         return audit_words.via_words(event)
 
     @admin.display(description="changes")
-    def change_text(self, event: AuditEvent) -> str | SafeString:
-        return pretty_json(event.changes)
-
-
-def _do_each(request: HttpRequest, chosen: QuerySet[Any], verb: Any, done: str) -> None:
-    """Call a service for each chosen row; a refusal is shown and stops nothing else."""
-    count = 0
-    for row in chosen:
-        try:
-            verb(row, actor=actor_of(request))
-            count += 1
-        except AsterError as error:
-            flash_error(request, error)
-    if count:
-        messages.success(request, f"{count} {done}.")
+    def change_text(self, event: AuditEvent) -> SafeString:
+        return json_block(event.changes, "Changes")
