@@ -12,9 +12,11 @@ from django.shortcuts import redirect
 from agents.models import Agent, LlmConfig, ToolCall
 from agents.services import agents
 from agents.services.calls import visible_calls
+from aster.accounts import audit_words
 from aster.errors import AsterError
 from aster.pages import flash_error
-from aster.scoped_admin import OrgScopedAdmin, actor_of
+from aster.scoped_admin import OrgScopedAdmin, ViaFilter, actor_of
+from aster.templatetags.aster import duration_ms
 
 
 @admin.register(Agent)
@@ -91,12 +93,20 @@ class LlmConfigAdmin(OrgScopedAdmin[LlmConfig]):
 @admin.register(ToolCall)
 class ToolCallAdmin(OrgScopedAdmin[ToolCall]):
     description = "Every tool call. Arguments and results are not kept."
-    list_display = ("at", "tool_name", "outcome", "user_label", "agent", "server_label", "duration_ms", "via")
-    list_filter = ("at", "outcome", "agent", "server", "via")
+    list_display = ("at", "tool_name", "outcome", "user_label", "agent", "server_label", "duration", "via_words")
+    list_filter = ("at", "outcome", "agent", "server", ("via", ViaFilter))
     list_select_related = ("agent",)
     search_fields = ("tool_name", "user_label", "server_label", "request_id")
     date_hierarchy = "at"
     fields = (*list_display, "connection_label", "error_code", "request_id")
+
+    @admin.display(description="time", ordering="duration_ms")
+    def duration(self, call: ToolCall) -> str:
+        return duration_ms(call.duration_ms)
+
+    @admin.display(description="via", ordering="via")
+    def via_words(self, call: ToolCall) -> str:
+        return audit_words.via_words(call)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ToolCall]:
         actor = actor_of(request)

@@ -85,7 +85,7 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
     broken = mine.filter(status=ConnectionStatus.ERROR).count()
     work = [
         ("Integrations", "/hub/integrations/", "integrations", ("/hub/servers/",)),
-        ("Agents", "/hub/agents/", "agents", ("/hub/agent/",)),
+        ("Agents", "/hub/agents/", "agents", ("/hub/agent/", "/hub/llm-configs/")),
         ("Playground", "/hub/playground/", "play", ()),
         ("My connections", "/hub/connections/", "link", ()),
     ]

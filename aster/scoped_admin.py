@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.utils import get_fields_from_path
 from django.db import transaction
@@ -11,6 +13,7 @@ from django.db.models import Field, Model, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 
 from aster.accounts.access import Actor
+from aster.accounts.audit_words import VIAS
 from aster.accounts.models import User
 from aster.errors import AsterError
 from aster.pages import flash_error
@@ -39,6 +42,20 @@ class OwnOrganizationFilter(admin.RelatedFieldListFilter):
         return list(field.get_choices(include_blank=False, ordering=ordering, limit_choices_to=scope))
 
 
+class WordsFilter(admin.AllValuesFieldListFilter):
+    """Offers the values that occur, in the words that the hub's own pages have for them."""
+
+    words: ClassVar[Mapping[str, str]] = {}
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        for choice in super().choices(changelist):
+            yield {**choice, "display": self.words.get(str(choice["display"]), choice["display"])}
+
+
+class ViaFilter(WordsFilter):
+    words = VIAS
+
+
 FILTER_LOOKUPS = ("", "exact", "id__exact", "isnull", "gte", "gt", "lt", "lte", "year", "month", "day")
 
 
@@ -50,6 +67,7 @@ class OrgScopedAdmin(_ModelAdmin[M]):
 
     organization_path = "organization"
     admins_only = False
+    keeps_history = False
     can_add = can_change = can_delete = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[M]:
@@ -97,6 +115,9 @@ class OrgScopedAdmin(_ModelAdmin[M]):
         actor = actor_of(request)
         return bool(actor) and actor.is_admin
 
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        return super().render_change_form(request, context | {"keeps_history": self.keeps_history}, *args, **kwargs)
+
     # --- Writing goes through services; a refusal is shown and nothing is stored ------------------------------------
 
     def delete_with_service(self, request: HttpRequest, obj: M) -> None:
@@ -114,7 +135,9 @@ class OrgScopedAdmin(_ModelAdmin[M]):
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         # What goes with an object is for its service to decide, not for the permissions of other lists.
         deleted, counts, _, protected = super().get_deleted_objects(objs, request)
-        return deleted, counts, set(), protected
+        one = {str(model._meta.verbose_name_plural): model._meta.verbose_name for model in apps.get_models()}
+        said = {one.get(str(many), many) if count == 1 else many: count for many, count in counts.items()}
+        return deleted, said, set(), protected
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         try:

@@ -222,6 +222,7 @@ CELERY_BEAT_SCHEDULE = {
 
 # --- Words, time, logs ----------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "aster.formats"
 TIME_ZONE = "UTC"
 USE_TZ = True
 LOGGING: dict[str, Any] = {

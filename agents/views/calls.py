@@ -16,7 +16,7 @@ from agents.services import agents
 from agents.services.calls import visible_calls
 from agents.views.agent_pages import agent_tabs
 from aster.accounts.access import ActorRequest
-from aster.accounts.forms import VIAS
+from aster.accounts.audit_words import via_words
 from aster.exports import Columns, export_rows
 from aster.pages import hub_page
 from aster.paging import page_of, query_without
@@ -31,7 +31,7 @@ OUTCOME_TONES = {
 COLUMNS: Columns = {
     "at": lambda call: call.at.isoformat(),
     "user": lambda call: call.user_label,
-    "via": lambda call: call.via,
+    "via": via_words,
     "agent": lambda call: call.agent.name if call.agent else None,
     "server": lambda call: call.server_label,
     "tool": lambda call: call.tool_name,
@@ -48,7 +48,7 @@ def _show(call: ToolCall) -> dict[str, Any]:
         "row": call,
         "who": str(call.user) if call.user else call.user_label,
         "tone": OUTCOME_TONES.get(CallOutcome(call.outcome), "neutral"),
-        "via": VIAS.get(call.via, call.via),
+        "via": via_words(call),
     }
 
 

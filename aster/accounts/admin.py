@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from aster.accounts import services
+from aster.accounts import audit_words, services
 from aster.accounts.models import ApiKey, ApiKeyQuerySet, AuditEvent, Membership, User
-from aster.errors import AsterError
-from aster.pages import flash_error
-from aster.scoped_admin import OrgScopedAdmin, actor_of
-from aster.templatetags.aster import pretty_json
+from aster.audited_admin import AuditedAdmin
+from aster.scoped_admin import OrgScopedAdmin, ViaFilter, WordsFilter, actor_of
+from aster.templatetags.aster import json_block
 
 
 @admin.register(User)
@@ -30,7 +29,7 @@ class UserAdmin(OrgScopedAdmin[User]):
 
 
 @admin.register(Membership)
-class MembershipAdmin(OrgScopedAdmin[Membership]):
+class MembershipAdmin(AuditedAdmin[Membership]):
     description = "Who belongs to your organization, and in which role."
     list_display = ("user", "email", "role", "created_at")
     list_filter = ("role", "created_at")
@@ -45,7 +44,8 @@ class MembershipAdmin(OrgScopedAdmin[Membership]):
 
     @admin.action(description="Remove from the organization", permissions=["change"])
     def remove(self, request: HttpRequest, chosen: QuerySet[Membership]) -> None:
-        _do_each(request, chosen, services.remove_member, "removed")
+        actor = actor_of(request)
+        self.run_each(request, chosen, lambda row: services.remove_member(row, actor=actor), "removed")
 
     def has_change_permission(self, request: HttpRequest, obj: Membership | None = None) -> bool:
         # Only for the action: a single membership is changed on the members page.
@@ -65,7 +65,7 @@ class KeyStateFilter(admin.SimpleListFilter):
 
 
 @admin.register(ApiKey)
-class ApiKeyAdmin(OrgScopedAdmin[ApiKey]):
+class ApiKeyAdmin(AuditedAdmin[ApiKey]):
     description = "Keys of scripts and MCP clients. Create them under API keys; their text is never stored."
     list_display = ("name", "hint", "user", "scope_words", "state_word", "expires_at", "last_used_at", "created_at")
     list_filter = (KeyStateFilter, "user", "created_at", "last_used_at")
@@ -87,14 +87,23 @@ class ApiKeyAdmin(OrgScopedAdmin[ApiKey]):
 
     @admin.action(description="Revoke", permissions=["view"])
     def revoke(self, request: HttpRequest, chosen: QuerySet[ApiKey]) -> None:
-        _do_each(request, chosen, services.revoke_api_key, "revoked")
+        actor = actor_of(request)
+        self.run_each(request, chosen, lambda row: services.revoke_api_key(row, actor=actor), "revoked")
+
+
+class ActionFilter(WordsFilter):
+    words = audit_words.ACTIONS
+
+
+class ObjectFilter(WordsFilter):
+    words = audit_words.OBJECTS
 
 
 @admin.register(AuditEvent)
 class AuditEventAdmin(OrgScopedAdmin[AuditEvent]):
     description = "Who did what. The same rows, in words and with an export, are under Activity."
-    list_display = ("at", "actor_label", "action", "object_type", "object_label", "via", "request_id")
-    list_filter = ("at", "action", "object_type", "via")
+    list_display = ("at", "actor_label", "action_words", "object_words", "object_label", "via_words", "request_id")
+    list_filter = ("at", ("action", ActionFilter), ("object_type", ObjectFilter), ("via", ViaFilter))
     search_fields = ("actor_label", "object_label", "request_id")
     date_hierarchy = "at"
     fields = (*list_display, "object_id", "api_key", "change_text")
@@ -103,19 +112,19 @@ class AuditEventAdmin(OrgScopedAdmin[AuditEvent]):
         actor = actor_of(request)
         return services.visible_events(actor) if actor else AuditEvent.objects.none()
 
+    @admin.display(description="action", ordering="action")
+    def action_words(self, event: AuditEvent) -> str:
+        return audit_words.action_words(event).capitalize()
+
+    @admin.display(description="object type", ordering="object_type")
+    def object_words(self, event: AuditEvent) -> str:
+        words = audit_words.object_words(event)
+        return words[:1].upper() + words[1:]
+
+    @admin.display(description="via", ordering="via")
+    def via_words(self, event: AuditEvent) -> str:
+        return audit_words.via_words(event)
+
     @admin.display(description="changes")
-    def change_text(self, event: AuditEvent) -> str | SafeString:
-        return pretty_json(event.changes)
-
-
-def _do_each(request: HttpRequest, chosen: QuerySet[Any], verb: Any, done: str) -> None:
-    """Call a service for each chosen row; a refusal is shown and stops nothing else."""
-    count = 0
-    for row in chosen:
-        try:
-            verb(row, actor=actor_of(request))
-            count += 1
-        except AsterError as error:
-            flash_error(request, error)
-    if count:
-        messages.success(request, f"{count} {done}.")
+    def change_text(self, event: AuditEvent) -> SafeString:
+        return json_block(event.changes, "Changes")

@@ -36,6 +36,7 @@ OBJECTS = {
     "apikey": "API key",
     "organization": "organization",
 }
+VIAS = {"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"}
 TONES = {
     "created": ("ok", "plus"),
     "connected": ("ok", "link"),
@@ -71,6 +72,12 @@ def action_words(event: AuditEvent) -> str:
 
 def object_words(event: AuditEvent) -> str:
     return OBJECTS.get(event.object_type, event.object_type)
+
+
+def via_words(row: Any) -> str:
+    """How an audited change or a tool call came about."""
+    via: str = row.via
+    return VIAS.get(via, via)
 
 
 def describe_changes(event: AuditEvent) -> list[Change]:

@@ -13,12 +13,11 @@ from django.utils import timezone
 from django.utils.html import format_html
 
 from aster.accounts.access import CALL, KEY_SCOPES, READ, Actor
-from aster.accounts.audit_words import ACTIONS, OBJECTS
+from aster.accounts.audit_words import ACTIONS, OBJECTS, VIAS
 from aster.accounts.models import AuditEvent, Role, User
 from aster.form_fields import JsonObjectField
 
 EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "never": "Never"}
-VIAS = {"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"}
 
 
 class _WeaknessBesideThePassword:

@@ -120,6 +120,12 @@ def highlight_json(value: object) -> SafeString:
     return mark_safe("".join([*parts, escape(text[end:])]))  # noqa: S308  (each part is escaped above)
 
 
+def json_block(value: object, label: str) -> SafeString:
+    """`highlight_json` as a block of its own, for read-only fields of change forms."""
+    block = '<div class="code"><pre tabindex="0" role="group" aria-label="{}">{}</pre></div>'
+    return format_html(block, label, highlight_json(value))
+
+
 @register.filter
 def get_key(mapping: Mapping[Any, Any] | None, key: Any) -> Any:
     """`mapping[key]`, also when the form's value is text and the key is not; "" when it is missing."""

@@ -116,8 +116,9 @@ def _consequences(server: McpServer) -> list[str]:
         items.append(f"{', '.join(agents)} can no longer use it.")
     if auth and auth.servers.count() == 1:
         connected = auth.connections.count()
+        stay = f"connection at {auth} stays" if connected == 1 else f"connections at {auth} stay"
         items.append(
-            f"{connected} connection{'' if connected == 1 else 's'} at {auth} stay until people disconnect."
+            f"{connected} {stay} until people disconnect."
             if connected
             else f"The auth config {auth}, which nothing else uses."
         )

@@ -46,6 +46,7 @@ def _records() -> list[dict[str, str]]:
         {"label": "Servers as a list", "url": reverse("admin:integrations_mcpserver_changelist"), "icon": "server"},
         {"label": "Auth configs", "url": reverse("admin:integrations_authconfig_changelist"), "icon": "key"},
         {"label": "All tools", "url": reverse("admin:integrations_tool_changelist"), "icon": "tool"},
+        {"label": "All records", "url": reverse("admin:records"), "icon": "search"},
     ]
 
 

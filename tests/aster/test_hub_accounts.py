@@ -294,6 +294,18 @@ def test_changes_read_as_words_with_before_and_after(alice: Person) -> None:
     assert [(c.field, c.added, c.removed) for c in describe_changes(event)][1] == ("Scopes", ("c",), ("a",))
 
 
+def test_page_list_and_file_use_the_same_words_and_dates(alice: Person) -> None:
+    moment = datetime(2026, 2, 3, 4, 5, tzinfo=UTC)
+    event = an_event(alice, action="switched_tools", object_type="mcpserver", via="gateway", at=moment)
+    browser = alice.browser()
+    for path in ("activity/", "accounts/auditevent/", f"accounts/auditevent/{event.pk}/change/"):
+        page = text_of(browser.get(f"/hub/{path}"))
+        assert "MCP client" in page and "03 Feb 2026, 04:05" in page
+        assert re.search("switched tools of", page, re.IGNORECASE) and re.search("MCP server", page)
+        assert not re.search(">(gateway|switched_tools|mcpserver)<", page)
+    assert ",MCP client," in text_of(browser.get("/hub/activity/export/?format=csv"))
+
+
 def test_members_see_and_export_their_own_part_only(alice: Person, bob: Person, charlie: Person) -> None:
     for person in (alice, bob, charlie):
         an_event(person, object_label=f"by {person.user.name}")

@@ -9,8 +9,8 @@ from django.views.decorators.http import require_GET
 
 from aster.accounts import services
 from aster.accounts.access import ActorRequest
-from aster.accounts.audit_words import TONES, action_words, describe_changes, object_words
-from aster.accounts.forms import VIAS, ChangesFilter
+from aster.accounts.audit_words import TONES, action_words, describe_changes, object_words, via_words
+from aster.accounts.forms import ChangesFilter
 from aster.accounts.models import AuditEvent
 from aster.exports import Columns, export_rows
 from aster.pages import hub_page
@@ -19,7 +19,7 @@ from aster.paging import page_of, query_without
 COLUMNS: Columns = {
     "at": lambda event: event.at.isoformat(),
     "actor": lambda event: event.actor_label,
-    "via": lambda event: event.via,
+    "via": via_words,
     "action": lambda event: event.action,
     "object_type": lambda event: event.object_type,
     "object_id": lambda event: event.object_id,
@@ -57,7 +57,7 @@ def _show(event: AuditEvent) -> dict[str, object]:
         "object": "" if event.object_type == "connection" else object_words(event),
         "changes": changes,
         "brief": 0 < len(changes) <= 2 and not any(change.is_long for change in changes),
-        "via": VIAS.get(event.via, event.via),
+        "via": via_words(event),
         "tone": tone,
         "icon": icon,
     }

@@ -8,6 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_GET
 
@@ -70,7 +71,7 @@ def revoke_key(request: ActorRequest, pk: int) -> HttpResponse:
         services.revoke_api_key(key, actor=request.actor)
         messages.success(request, f"“{key}” was revoked.")
         return redirect("admin:api-keys")
-    used = f"Last used {key.last_used_at:%d %b %Y, %H:%M} UTC." if key.last_used_at else "Never used."
+    used = f"Last used {date_format(key.last_used_at, 'DATETIME_FORMAT')}." if key.last_used_at else "Never used."
     context = {
         "title": f"Revoke “{key}”?",
         "text": "Scripts and MCP clients that use this key stop working at once. A revoked key cannot be brought back.",

@@ -101,11 +101,11 @@ def remove_member(request: ActorRequest, pk: int) -> HttpResponse:
     organization = request.actor.organization
     context = {
         "title": f"Leave {organization}?" if leaving else f"Remove {membership.user}?",
-        "text": f"{membership.user.email} loses access to {organization} at once.",
+        "text": f"{'You lose' if leaving else f'{membership.user.email} loses'} access to {organization} at once.",
         "items": [
-            "Their API keys of this organization stop working.",
-            "Their connections are revoked at the providers and deleted.",
-            "What they did stays in the activity.",
+            f"{'Your' if leaving else 'Their'} API keys of this organization stop working.",
+            f"{'Your' if leaving else 'Their'} connections are revoked at the providers and deleted.",
+            f"What {'you' if leaving else 'they'} did stays in the activity.",
         ],
         "confirm_text": "Leave" if leaving else "Remove",
         "cancel_url": reverse("admin:members"),

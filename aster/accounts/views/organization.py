@@ -6,6 +6,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.formats import date_format
 from django.views.decorators.http import require_GET, require_POST
 
 from aster.accounts import services
@@ -32,7 +33,7 @@ def edit_organization(request: ActorRequest) -> HttpResponse:
         else:
             messages.success(request, "Settings saved.")
             return redirect("admin:organization")
-    facts = [("Slug", organization.slug), ("Created", organization.created_at.strftime("%d %b %Y"))]
+    facts = [("Slug", organization.slug), ("Created", date_format(organization.created_at))]
     example = {"admin": ["*"], "files:admin": ["files:write"], "files:write": ["files:read"]}
     context = {"form": form, "facts": facts, "example": example}
     return render(request, "accounts/organization.html", context, status=400 if form.errors else 200)
