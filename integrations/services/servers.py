@@ -264,7 +264,8 @@ def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
         check = result.check
         learned |= {"era": check.era, "protocol_version": check.protocol_version, "discover_result": check.discover}
     with transaction.atomic():
-        McpServer.objects.filter(pk=server.pk).update(**learned)
+        if not McpServer.objects.filter(pk=server.pk).update(**learned):
+            raise NotFound("This MCP server was deleted meanwhile.")
         for name, value in learned.items():
             setattr(server, name, value)
         server.remember()

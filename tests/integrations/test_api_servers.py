@@ -10,7 +10,9 @@ from pytest_django.fixtures import Settings
 
 from aster.accounts.models import AuditEvent
 from aster.demo.world import DemoWorld
+from aster.errors import NotFound
 from integrations.models import AuthConfig, McpServer
+from integrations.services.servers import test_server as try_and_keep
 from tests.aster.api_contract import api
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, broken_app, guarded, modern_and_legacy_app, serve, sse_app, unused_url
@@ -290,6 +292,13 @@ class TestTrying:
         assert (result["status"], result["tools"]) == ("failed", [])
         assert "404" in result["message"] and "/mcp" in result["hint"]
         assert client.get(f"{SERVERS}/x").json()["last_test"]["message"] == result["message"]
+
+    def test_a_server_that_is_deleted_during_its_test_is_not_found(self, alice: Person, world: DemoWorld) -> None:
+        api(alice).post(SERVERS, {**UNTESTED, "url": world.weather_url})
+        found = McpServer.objects.get()
+        McpServer.objects.all().delete()
+        with pytest.raises(NotFound):
+            try_and_keep(found, actor=alice.actor)
 
     def test_an_unsaved_server_is_tried_without_a_trace(self, alice: Person, world: DemoWorld) -> None:
         result = api(alice).post(f"{SERVERS}/test", {"url": world.weather_url})
