@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 from pytest_django.fixtures import Settings
 
@@ -13,6 +14,7 @@ from aster.demo.world import DemoWorld
 from aster.errors import NotFound
 from integrations.models import AuthConfig, McpServer
 from integrations.services.servers import test_server as try_and_keep
+from integrations.tasks import sync_due_servers
 from tests.aster.api_contract import api
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, broken_app, guarded, modern_and_legacy_app, serve, sse_app, unused_url
@@ -28,6 +30,10 @@ UNTESTED = {"name": "Notes", "url": "http://127.0.0.1:9/mcp", "test_connection":
 
 def nothing_is_stored() -> bool:
     return not McpServer.objects.exists() and not AuthConfig.objects.exists()
+
+
+def is_due(name: str) -> bool:
+    return McpServer.objects.filter(name=name, sync_due_at__lte=timezone.now()).exists()
 
 
 class TestCreating:
@@ -275,6 +281,43 @@ class TestUpdating:
         client = api(alice)
         client.post(SERVERS, UNTESTED)
         assert client.patch(f"{SERVERS}/notes", {"enabled": False}).json()["status"] == "disabled"
+
+    def test_switching_off_and_on_keeps_what_was_learned(self, alice: Person, world: DemoWorld) -> None:
+        client = api(alice)
+        client.post(SERVERS, {"name": "Weather", "url": world.weather_url})
+        client.patch(f"{SERVERS}/weather", {"is_enabled": False})
+        again = client.patch(f"{SERVERS}/weather", {"is_enabled": True}).json()
+        assert (again["status"], again["era"]) == ("connected", "modern")
+        assert is_due("Weather")
+
+    @pytest.mark.parametrize("how", ["page", "api"])
+    def test_a_server_that_was_added_switched_off_is_listed_once_it_is_on(
+        self, alice: Person, world: DemoWorld, how: str
+    ) -> None:
+        client = api(alice)
+        client.post(SERVERS, {"name": "Weather", "url": world.weather_url, "enabled": False, "test_connection": False})
+        assert not is_due("Weather")
+        if how == "page":
+            alice.browser().post("/hub/servers/weather/enable/")
+        else:
+            client.patch(f"{SERVERS}/weather", {"is_enabled": True})
+        assert is_due("Weather")
+        sync_due_servers()
+        assert client.get(f"{SERVERS}/weather").json()["tool_count"] == 3
+
+    def test_a_new_key_is_tried_at_every_server_that_uses_it(self, alice: Person) -> None:
+        client = api(alice)
+        with serve(guarded(modern_and_legacy_app(), "right")) as base:
+            body = {**UNTESTED, "url": f"{base}/mcp"}
+            made = client.post(SERVERS, {**body, "auth_config": {"auth_type": "BEARER", "token": "wrong"}}).json()
+            client.post(SERVERS, {**body, "name": "Docs", "auth_config_id": made["auth_config_id"]})
+            sync_due_servers()
+            assert [row["status"] for row in client.get(SERVERS).json()["results"]] == ["connection_error"] * 2
+            client.patch(f"/api/v1/auth_configs/{made['auth_config_id']}", {"name": "Renamed"})
+            assert not is_due("Docs")
+            client.patch(f"{SERVERS}/notes", {"auth_config": {"auth_type": "BEARER", "token": "right"}})
+            sync_due_servers()
+        assert [row["status"] for row in client.get(SERVERS).json()["results"]] == ["connected"] * 2
 
 
 class TestTrying:
