@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, TypeVar
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
@@ -23,6 +26,10 @@ from aster.threads import in_db_thread, in_waiting_thread
 
 MODERN = "2026-07-28"
 Context = ServerRequestContext[Any]
+Params = TypeVar("Params")
+Answer = TypeVar("Answer")
+Handler = Callable[[Context, Params], Awaitable[Answer]]
+log = logging.getLogger(__name__)
 
 
 def _caller(ctx: Context) -> tuple[Actor, Agent]:
@@ -111,13 +118,31 @@ def _error_result(text: str) -> types.CallToolResult:
     return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
 
 
+def _guarded(handler: Handler[Params, Answer]) -> Handler[Params, Answer]:
+    """Say nothing of a bug but where to find it: the SDK would send the exception's own words to a legacy client."""
+
+    @wraps(handler)
+    async def guarded(ctx: Context, params: Params) -> Answer:
+        try:
+            return await handler(ctx, params)
+        except MCPError:
+            raise
+        except Exception:
+            identifier = _caller(ctx)[0].request_id
+            log.exception("A gateway request failed (%s)", identifier)
+            words = f"Aster failed; this is a bug. Its log has the reason under the request id {identifier}."
+            raise MCPError(types.INTERNAL_ERROR, words) from None
+
+    return guarded
+
+
 def build_server() -> Server[Any]:
     """The MCP server all agents share; the request says which agent it is."""
     return Server(
         "aster",
         version=__version__,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
+        on_list_tools=_guarded(list_tools),
+        on_call_tool=_guarded(call_tool),
         # Otherwise every modern call lists all tools first, to check headers we do not ask for.
         get_tool_input_schema=lambda name: None,
     )

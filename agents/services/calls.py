@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.db import IntegrityError
 from django.db.models import QuerySet
 
 from agents.models import Agent, CallOutcome, ToolCall
@@ -167,22 +168,25 @@ def record_call(
     error: AsterError | None = None,
 ) -> ToolCall:
     """One row per attempted call, refused ones included. Arguments and results are not kept."""
-    return ToolCall.objects.create(
-        organization=actor.organization,
-        user=actor.user,
-        user_label=actor.user.email if actor.user else "Aster",
-        agent=agent,
-        server=server,
-        server_label=server.name if server else "",
-        tool_name=tool_name[:200],
-        connection=connection,
-        connection_label=str(connection)[:200] if connection else "",
-        via=actor.via,
-        outcome=outcome,
-        error_code=error.code if error else "",
-        duration_ms=max(0, duration_ms),
-        request_id=actor.request_id,
-    )
+    about: dict[str, Any] = {"user": actor.user, "agent": agent, "server": server, "connection": connection}
+    facts: dict[str, Any] = {
+        "organization": actor.organization,
+        "user_label": actor.user.email if actor.user else "Aster",
+        "server_label": server.name if server else "",
+        "tool_name": tool_name[:200],
+        "connection_label": str(connection)[:200] if connection else "",
+        "via": actor.via,
+        "outcome": outcome,
+        "error_code": error.code if error else "",
+        "duration_ms": max(0, duration_ms),
+        "request_id": actor.request_id,
+    }
+    try:
+        return ToolCall.objects.create(**facts, **about)
+    except IntegrityError:
+        # Something was deleted while the call ran. The labels tell of it, and the result must not be lost for it.
+        still = {name: row and type(row).objects.filter(pk=row.pk).first() for name, row in about.items()}
+        return ToolCall.objects.create(**facts, **still)
 
 
 def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> str:

@@ -92,10 +92,18 @@ def find_auth_config(pk: str | int, *, actor: Actor) -> AuthConfig:
 
 
 def save_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
-    """Validate and store an auth config, with its audit row."""
+    """Validate and store an auth config, with its audit row. Its servers are tested with what is new."""
     actor.require_admin()
     prepare_auth(auth, actor)
-    audit.save_audited(auth, actor=actor)
+    _store_auth(auth, actor)
+
+
+def _store_auth(auth: AuthConfig, actor: Actor) -> None:
+    is_other = not auth._state.adding and bool(set(auth.changed_fields()) - {"name"})
+    with transaction.atomic():
+        audit.save_audited(auth, actor=actor)
+        if is_other:
+            _sync_soon(auth.servers.all())
 
 
 def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True) -> Saved:
@@ -115,6 +123,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
         prepare_auth(auth, actor)
     server.auth_config = auth
     changed = creating or _reaches_elsewhere(server)
+    woken = server.is_enabled and "is_enabled" in server.changed_fields()
     discovered = _discover(server, auth, refuse=creating and test) if auth and changed else None
     result = None
     if creating and test and not server.needs_person:
@@ -123,7 +132,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
             raise _refusal(result, server)
     with transaction.atomic():
         if auth is not None and (auth._state.adding or auth.changed_fields()):
-            audit.save_audited(auth, actor=actor)
+            _store_auth(auth, actor)
         server.auth_config = auth
         if changed:
             _forget_learned(server)
@@ -131,10 +140,17 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
         _bind_grants(server)
         if result:
             store_test(server, result, actor=actor)
-        elif changed and server.is_enabled:
-            McpServer.objects.filter(pk=server.pk).update(sync_due_at=timezone.now())
-            enqueue("integrations.tasks.sync_server", server.pk)
+        elif changed or woken:
+            _sync_soon(McpServer.objects.filter(pk=server.pk))
     return Saved(server, result, discovered)
+
+
+def _sync_soon(rows: models.QuerySet[McpServer]) -> None:
+    """Have the background test these servers and list their tools: nothing is known of how they are now."""
+    due = list(rows.filter(is_enabled=True).values_list("pk", flat=True))
+    McpServer.objects.filter(pk__in=due).update(sync_due_at=timezone.now())
+    for pk in due:
+        enqueue("integrations.tasks.sync_server", pk)
 
 
 def _bind_grants(server: McpServer) -> None:
@@ -145,7 +161,7 @@ def _bind_grants(server: McpServer) -> None:
 
 def _reaches_elsewhere(server: McpServer) -> bool:
     """Whether what was learned about a stored server may no longer hold."""
-    names = {"transport", "url", "command", "args", "env", "working_dir", "auth_config", "is_enabled"}
+    names = {"transport", "url", "command", "args", "env", "working_dir", "auth_config"}
     return bool(names & set(server.changed_fields()))
 
 
@@ -273,7 +289,8 @@ def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
         check = result.check
         learned |= {"era": check.era, "protocol_version": check.protocol_version, "discover_result": check.discover}
     with transaction.atomic():
-        McpServer.objects.filter(pk=server.pk).update(**learned)
+        if not McpServer.objects.filter(pk=server.pk).update(**learned):
+            raise NotFound("This MCP server was deleted meanwhile.")
         for name, value in learned.items():
             setattr(server, name, value)
         server.remember()
@@ -288,7 +305,9 @@ def set_enabled(server: McpServer, enabled: bool, *, actor: Actor) -> None:
     actor.require_admin()
     if server.is_enabled != enabled:
         server.is_enabled = enabled
-        audit.save_audited(server, actor=actor, action="enabled" if enabled else "disabled")
+        with transaction.atomic():
+            audit.save_audited(server, actor=actor, action="enabled" if enabled else "disabled")
+            _sync_soon(McpServer.objects.filter(pk=server.pk))
 
 
 def delete_server(server: McpServer, *, actor: Actor) -> None:

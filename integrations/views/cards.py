@@ -9,6 +9,7 @@ from django.db.models import Count, QuerySet
 from django.db.models.functions import Lower
 
 from aster.accounts.access import Actor
+from aster.errors import NotFound
 from integrations.models import AuthType, Connection, ConnectionStatus, McpServer, TestStatus
 from integrations.services.state import ServerState, connections_by_server, server_state, tool_counts
 
@@ -106,4 +107,8 @@ def cards_of(servers: Iterable[McpServer], actor: Actor) -> list[ServerCard]:
 
 
 def card_of(server: McpServer, actor: Actor) -> ServerCard:
-    return cards_of(server_rows(actor).filter(pk=server.pk), actor)[0]
+    """The card of one server. Raises NotFound when it was deleted meanwhile."""
+    found = cards_of(server_rows(actor).filter(pk=server.pk), actor)
+    if not found:
+        raise NotFound("There is no such MCP server.")
+    return found[0]

@@ -20,7 +20,7 @@ from integrations.services.catalogue import tools_of
 from integrations.services.clients import client_of
 from integrations.services.presets import find_preset
 from integrations.views.browser import browser_of
-from integrations.views.cards import ServerCard, cards_of, server_rows
+from integrations.views.cards import ServerCard, card_of
 
 TOOLS_PER_PAGE = 40
 STEPS = {
@@ -69,8 +69,7 @@ class ToolRow:
 @hub_page
 def show_server(request: ActorRequest, slug: str) -> HttpResponse:
     browser_of(request)
-    found = servers.find_server(slug, actor=request.actor)
-    card = cards_of(server_rows(request.actor).filter(pk=found.pk), request.actor)[0]
+    card = card_of(servers.find_server(slug, actor=request.actor), request.actor)
     server = card.server
     context = {
         "title": server.name,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from agents.models import Agent, ToolCall
-from agents.runtime.session import AgentSession, call_server
+from agents.runtime.session import AgentSession, call_once, call_server
 from agents.services.agents import save_agent, switch_tools
 from agents.services.calls import agent_tools
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound, UpstreamError
+from aster.threads import in_db_thread
 from integrations.models import AuthConfig, AuthType, McpServer, Tool
 from integrations.services.servers import save_server
 from tests.conftest import Person
@@ -136,6 +138,34 @@ def test_what_is_switched_off_says_so_and_offers_nothing(alice: Person) -> None:
     codes = [error.code for error in (tool_off, server_off, agent_off) if isinstance(error, Conflict)]
     assert codes == ["tool_disabled", "server_disabled", "agent_disabled"]
     assert set(ToolCall.objects.values_list("outcome", flat=True)) == {"refused"}
+
+
+@pytest.mark.parametrize("deleted", ["server", "agent"])
+def test_what_is_deleted_while_a_call_runs_costs_neither_the_result_nor_the_record(alice: Person, deleted: str) -> None:
+    fake: FakeServer = modern_and_legacy_app()
+    with serve(fake) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        name = name_of(agent, server, "slow")
+
+        async def run() -> dict[str, object]:
+            result: dict[str, object] = {}
+
+            async def call() -> None:
+                result.update(await call_once(agent, name, {"seconds": 1}, actor=alice.actor))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(call)
+                while not any(seen.tool for seen in fake.requests):
+                    await anyio.lowlevel.checkpoint()
+                rows = {"server": McpServer, "agent": Agent}[deleted].objects
+                await in_db_thread(rows.all().delete)
+            return result
+
+        assert anyio.run(run)["content"]
+    row = ToolCall.objects.get()
+    assert (row.outcome, row.server_label, row.tool_name, row.user) == ("ok", "New", "slow", alice.user)
+    assert (row.server is None, row.agent is None) == (deleted == "server", deleted == "agent")
 
 
 def test_a_call_that_aster_itself_fails_at_is_recorded_as_that(alice: Person) -> None:

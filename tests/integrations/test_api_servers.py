@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 from pytest_django.fixtures import Settings
 
 from aster.accounts.models import AuditEvent
 from aster.demo.world import DemoWorld
+from aster.errors import NotFound
 from integrations.models import AuthConfig, McpServer
+from integrations.services.servers import test_server as try_and_keep
+from integrations.tasks import sync_due_servers
 from tests.aster.api_contract import api
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, broken_app, guarded, modern_and_legacy_app, serve, sse_app, unused_url
@@ -26,6 +30,10 @@ UNTESTED = {"name": "Notes", "url": "http://127.0.0.1:9/mcp", "test_connection":
 
 def nothing_is_stored() -> bool:
     return not McpServer.objects.exists() and not AuthConfig.objects.exists()
+
+
+def is_due(name: str) -> bool:
+    return McpServer.objects.filter(name=name, sync_due_at__lte=timezone.now()).exists()
 
 
 class TestCreating:
@@ -274,6 +282,43 @@ class TestUpdating:
         client.post(SERVERS, UNTESTED)
         assert client.patch(f"{SERVERS}/notes", {"enabled": False}).json()["status"] == "disabled"
 
+    def test_switching_off_and_on_keeps_what_was_learned(self, alice: Person, world: DemoWorld) -> None:
+        client = api(alice)
+        client.post(SERVERS, {"name": "Weather", "url": world.weather_url})
+        client.patch(f"{SERVERS}/weather", {"is_enabled": False})
+        again = client.patch(f"{SERVERS}/weather", {"is_enabled": True}).json()
+        assert (again["status"], again["era"]) == ("connected", "modern")
+        assert is_due("Weather")
+
+    @pytest.mark.parametrize("how", ["page", "api"])
+    def test_a_server_that_was_added_switched_off_is_listed_once_it_is_on(
+        self, alice: Person, world: DemoWorld, how: str
+    ) -> None:
+        client = api(alice)
+        client.post(SERVERS, {"name": "Weather", "url": world.weather_url, "enabled": False, "test_connection": False})
+        assert not is_due("Weather")
+        if how == "page":
+            alice.browser().post("/hub/servers/weather/enable/")
+        else:
+            client.patch(f"{SERVERS}/weather", {"is_enabled": True})
+        assert is_due("Weather")
+        sync_due_servers()
+        assert client.get(f"{SERVERS}/weather").json()["tool_count"] == 3
+
+    def test_a_new_key_is_tried_at_every_server_that_uses_it(self, alice: Person) -> None:
+        client = api(alice)
+        with serve(guarded(modern_and_legacy_app(), "right")) as base:
+            body = {**UNTESTED, "url": f"{base}/mcp"}
+            made = client.post(SERVERS, {**body, "auth_config": {"auth_type": "BEARER", "token": "wrong"}}).json()
+            client.post(SERVERS, {**body, "name": "Docs", "auth_config_id": made["auth_config_id"]})
+            sync_due_servers()
+            assert [row["status"] for row in client.get(SERVERS).json()["results"]] == ["connection_error"] * 2
+            client.patch(f"/api/v1/auth_configs/{made['auth_config_id']}", {"name": "Renamed"})
+            assert not is_due("Docs")
+            client.patch(f"{SERVERS}/notes", {"auth_config": {"auth_type": "BEARER", "token": "right"}})
+            sync_due_servers()
+        assert [row["status"] for row in client.get(SERVERS).json()["results"]] == ["connected"] * 2
+
 
 class TestTrying:
     def test_a_stored_server_is_tested_by_members_too(self, alice: Person, bob: Person, world: DemoWorld) -> None:
@@ -290,6 +335,13 @@ class TestTrying:
         assert (result["status"], result["tools"]) == ("failed", [])
         assert "404" in result["message"] and "/mcp" in result["hint"]
         assert client.get(f"{SERVERS}/x").json()["last_test"]["message"] == result["message"]
+
+    def test_a_server_that_is_deleted_during_its_test_is_not_found(self, alice: Person, world: DemoWorld) -> None:
+        api(alice).post(SERVERS, {**UNTESTED, "url": world.weather_url})
+        found = McpServer.objects.get()
+        McpServer.objects.all().delete()
+        with pytest.raises(NotFound):
+            try_and_keep(found, actor=alice.actor)
 
     def test_an_unsaved_server_is_tried_without_a_trace(self, alice: Person, world: DemoWorld) -> None:
         result = api(alice).post(f"{SERVERS}/test", {"url": world.weather_url})

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
 
 from agents.models import Agent, ToolCall
 from agents.services.agents import save_agent, switch_tools
@@ -114,6 +115,19 @@ def test_a_tool_that_is_switched_off_says_so_and_an_unassigned_one_is_unknown(
     assert set(ToolCall.objects.exclude(pk=off.pk).values_list("outcome", "error_code")) == {
         ("refused", "unknown_tool")
     }
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_a_bug_is_told_by_its_request_id_and_by_nothing_else(
+    aster: str, agent: Agent, alice: Person, weather: McpServer, mode: str
+) -> None:
+    # What no service would store: the call fails where nobody expects it.
+    McpServer.objects.filter(pk=weather.pk).update(args=5)
+    with pytest.raises(MCPError) as failed:
+        at_gateway(agent.gateway_url, alice.key(), call(f"acme_weather_{weather.pk}__list_cities"), mode)
+    assert failed.value.code == INTERNAL_ERROR
+    request_id = ToolCall.objects.get(error_code="internal_error").request_id
+    assert request_id in failed.value.message and "iterable" not in failed.value.message
 
 
 def test_nobody_gets_in_without_a_key_of_the_organization(
