@@ -247,7 +247,9 @@ class Provider(AuthorizationServer):
             issuer = str(jwt.decode(assertion, self.key, ALGORITHMS).claims["iss"])
         except (JoseError, ValueError, KeyError):
             raise OAuthError("invalid_grant", "The assertion is not signed by anybody known here.") from None
-        claims = self._verified(assertion, self.trusts.get(issuer), aud=self.issuer)
+        if issuer not in self.trusts:
+            raise OAuthError("invalid_grant", f"Nobody here trusts {issuer}.")
+        claims = self._verified(assertion, self.trusts[issuer], aud=self.issuer)
         if claims.get("client_id") != client.client_id or claims["jti"] in self.seen_jtis:
             raise OAuthError("invalid_grant", "The assertion is another client's, or was used before.")
         self.seen_jtis.add(claims["jti"])
