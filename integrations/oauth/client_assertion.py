@@ -8,6 +8,7 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from joserfc import jwk, jwt
 from joserfc.errors import JoseError
 
@@ -18,6 +19,8 @@ LIFETIME_SECONDS = 120
 _EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
 _RSA_ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _ALLOWED = [*_RSA_ALGORITHMS, *_EC_ALGORITHMS.values(), "Ed25519"]
+# What the libraries raise for texts that are none.
+_NO_KEY = (JoseError, UnsupportedAlgorithm, ValueError, TypeError, KeyError, RecursionError)
 _UNREADABLE = "This is not a private key that Aster can read. Paste a PEM or JWK of type RSA, EC or Ed25519."
 
 
@@ -28,7 +31,9 @@ def read_private_key(text: str) -> tuple[Any, str]:
         algorithm = _algorithm_of(key)
         if not key.is_private or algorithm is None:
             raise ValueError
-    except (JoseError, ValueError, TypeError, KeyError):
+        # A JWK may name an algorithm or use that is not its own kind's: better refused here than at every sign-in.
+        jwt.encode({"alg": algorithm}, {}, key, algorithms=_ALLOWED)
+    except _NO_KEY:
         raise InvalidInput(_UNREADABLE, fields={"client_private_key": [_UNREADABLE]}) from None
     return key, algorithm
 
@@ -39,7 +44,7 @@ def _import(text: str) -> Any:
     for kind in ("RSA", "EC", "OKP"):
         try:
             return jwk.import_key(text, kind)
-        except (JoseError, ValueError, TypeError):
+        except _NO_KEY:
             continue
     raise ValueError
 

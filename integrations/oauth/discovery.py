@@ -8,7 +8,7 @@ written by a stranger and is vetted before anything is done with it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -273,16 +273,16 @@ def _discover_legacy(walk: _Walk, server_url: str, allowed: bool, known: dict[st
             f"and as an authorization server {problem}.",
             hint=_HINT_BY_HAND,
         )
-    return Discovery(
-        issuer=origin,
-        authorization_endpoint=f"{origin}/authorize",
-        token_endpoint=f"{origin}/token",
-        registration_endpoint=f"{origin}/register",
-        code_challenge_methods=("S256",),  # that revision demands PKCE of every server, without announcing it
-        uses_legacy_defaults=True,
-        steps=walk.steps,
-        **known,
-    )
+    # As if it had been published, so that whoever asks again can tell these from endpoints somebody typed.
+    assumed = {
+        "issuer": origin,
+        "authorization_endpoint": f"{origin}/authorize",
+        "token_endpoint": f"{origin}/token",
+        "registration_endpoint": f"{origin}/register",
+        # That revision demands PKCE of every server, without announcing it.
+        "code_challenge_methods_supported": ["S256"],
+    }
+    return replace(_read_metadata(walk, assumed, **known), uses_legacy_defaults=True)
 
 
 def _read_metadata(walk: _Walk, document: dict[str, Any], **known: Any) -> Discovery:

@@ -133,6 +133,9 @@ def follow_provider(auth: AuthConfig, server: McpServer) -> Discovered:
             hint = "An admin can check the new provider, then enter its issuer and the client made there."
             raise UpstreamError(result.problem, step="discovery", code="issuer_changed", hint=hint)
         result = discover_url(server.url, allow_legacy=auth.allow_legacy_endpoints)
+        if result.oauth and result.oauth.scopes:
+            # Scopes are words of one authorization server; the next one may not know them (RFC 6749 §3.3).
+            auth.scopes = []
     if result.oauth:
         take_over(auth, result.oauth)
     return result
@@ -171,6 +174,10 @@ def apply_discovery(auth: AuthConfig, found: discovery.Discovery) -> None:
     typed = ((auth.issuer, found.issuer), (auth.authorization_url, found.authorization_endpoint))
     if any(mine and mine != theirs for mine, theirs in (*typed, (auth.token_url, found.token_endpoint))):
         return
+    metadata = dict(found.metadata)
+    if auth.issuer and not auth.token_url:
+        # An issuer without endpoints is an admin's choice, not what a look-up filled in: it is not "found" (above).
+        metadata.pop("issuer", None)
     auth.issuer = found.issuer or auth.issuer
     auth.authorization_url = auth.authorization_url or found.authorization_endpoint or ""
     auth.token_url = auth.token_url or found.token_endpoint or ""
@@ -178,7 +185,7 @@ def apply_discovery(auth: AuthConfig, found: discovery.Discovery) -> None:
     auth.revocation_url = auth.revocation_url or found.revocation_endpoint or ""
     auth.resource = auth.resource or found.resource or ""
     auth.scopes = auth.scopes or list(found.scopes)
-    auth.provider_metadata = dict(found.metadata)
+    auth.provider_metadata = metadata
     apply_found_preset(auth)
 
 

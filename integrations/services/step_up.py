@@ -27,6 +27,8 @@ def scopes_to_request(auth: AuthConfig, connection: Connection | None) -> list[s
     """What the next consent asks for: the configured scopes and, after a step-up, what servers have said they need."""
     if connection is None or not connection.wanted_scopes:
         return list(auth.scopes)
+    if connection.issuer != auth.issuer:  # the server has moved: what the old provider granted has no meaning here
+        return union(auth.scopes, connection.wanted_scopes)
     return union(auth.scopes or connection.scopes, connection.requested_scopes, connection.wanted_scopes)
 
 
