@@ -1,10 +1,14 @@
 """What a token endpoint is asked: RFC 6749 §4.1.3 (code), §4.4 (client), §6 (refresh), RFC 8693 (exchange), RFC 7523
-(assertion), and RFC 7009 (revoke)."""
+(assertion), and RFC 7009 (revoke).
+
+A `TokenRequest` is a value: `ask` sends it from a thread, `ask_async` from an event loop.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
@@ -17,7 +21,16 @@ from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 from aster.errors import InvalidInput, UpstreamError
 from integrations.oauth.authorization import refuse_reserved
 from integrations.oauth.client_assertion import encode_private_key_jwt
-from integrations.oauth.sender import Answer, Http, NoAnswer, read_json_object, send
+from integrations.oauth.sender import (
+    TOTAL_SECONDS,
+    Answer,
+    AsyncHttp,
+    Http,
+    NoAnswer,
+    read_json_object,
+    send,
+    send_async,
+)
 from integrations.oauth.tokens import TokenSet, TokenUnavailable, parse_token_response
 from integrations.oauth.wording import describe_error, name_host, read_error
 
@@ -71,6 +84,19 @@ class TokenEndpoint:
     extra: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+@dataclass(frozen=True)
+class TokenRequest:
+    """One request for tokens, ready to be sent, and what its answer is read with."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    # Before the request is sent: the lifetime counts from when the provider issued the token.
+    now: datetime
+    hide: tuple[str | None, ...] = field(default=(), repr=False)
+    token_types: tuple[str, ...] = ()
+
+
 class Revocation(NamedTuple):
     """How a revocation ended, and the words for it. It never keeps a token from being deleted here."""
 
@@ -92,27 +118,25 @@ def exchange_code(
     Raises TokenRefused, TokenUnavailable or UpstreamError(step="token"); InvalidInput for unusable client settings.
     """
     sent = {"code": code, "redirect_uri": redirect_uri, "code_verifier": code_verifier}
-    return _request_tokens(endpoint, "authorization_code", sent, http, now, hide=[code, code_verifier])
+    return ask(_build(endpoint, "authorization_code", sent, now, hide=(code, code_verifier)), http)
 
 
-def refresh(
-    endpoint: TokenEndpoint,
-    *,
-    refresh_token: str,
-    http: Http,
-    scope: str | None = None,
-    now: datetime | None = None,
-) -> TokenSet:
-    """New tokens for a refresh token, as answered: store `result.merged_with(previous)`. Raises as exchange_code()."""
+def refresh_request(
+    endpoint: TokenEndpoint, *, refresh_token: str, scope: str | None = None, now: datetime | None = None
+) -> TokenRequest:
+    """Asks for new tokens for a refresh token: store `ask(…).merged_with(previous)`.
+
+    Raises InvalidInput for unusable client settings.
+    """
     sent = {"refresh_token": refresh_token, "scope": scope}
-    return _request_tokens(endpoint, "refresh_token", sent, http, now, hide=[refresh_token])
+    return _build(endpoint, "refresh_token", sent, now, hide=(refresh_token,))
 
 
-def client_credentials(
-    endpoint: TokenEndpoint, *, http: Http, scope: str | None = None, now: datetime | None = None
-) -> TokenSet:
-    """Tokens for the client itself. Raises as exchange_code()."""
-    return _request_tokens(endpoint, "client_credentials", {"scope": scope}, http, now, hide=[])
+def client_credentials_request(
+    endpoint: TokenEndpoint, *, scope: str | None = None, now: datetime | None = None
+) -> TokenRequest:
+    """Asks for tokens for the client itself. Raises InvalidInput for unusable client settings."""
+    return _build(endpoint, "client_credentials", {"scope": scope}, now, hide=())
 
 
 def exchange_token(
@@ -135,14 +159,14 @@ def exchange_token(
         **{"requested_token_type": requested_token_type, "audience": audience},
     }
     accepted = ("n_a",) if requested_token_type == ID_JAG else ()
-    return _request_tokens(endpoint, TOKEN_EXCHANGE, sent, http, now, hide=[subject_token], token_types=accepted)
+    return ask(_build(endpoint, TOKEN_EXCHANGE, sent, now, hide=(subject_token,), token_types=accepted), http)
 
 
 def assert_identity(
     endpoint: TokenEndpoint, *, assertion: str, http: Http, scope: str | None = None, now: datetime | None = None
 ) -> TokenSet:
     """Tokens for the person a signed assertion names (RFC 7523 §2.1, ID-JAG). Raises as exchange_code()."""
-    return _request_tokens(endpoint, JWT_BEARER, {"assertion": assertion, "scope": scope}, http, now, hide=[assertion])
+    return ask(_build(endpoint, JWT_BEARER, {"assertion": assertion, "scope": scope}, now, hide=(assertion,)), http)
 
 
 def revoke(
@@ -158,7 +182,8 @@ def revoke(
         return Revocation("unsupported", "The provider offers no revocation.")
     try:
         body, _headers = prepare_revoke_token_request(token, token_type_hint)
-        answer = _post(endpoint, url, body, http)
+        url, headers, signed = _sign(endpoint, url, body)
+        answer = send(http, "POST", url, step="token", headers=headers, content=signed)
     except (UpstreamError, InvalidInput) as error:
         return Revocation("failed", error.message)
     return _read_revocation(answer, [token, endpoint.client_secret])
@@ -175,33 +200,59 @@ def _read_revocation(answer: Answer, hide: list[str | None]) -> Revocation:
     return Revocation("failed", f"{name_host(answer.url)} did not revoke the token: {words}")
 
 
-def _request_tokens(
+def ask(request: TokenRequest, http: Http) -> TokenSet:
+    """Send a request for tokens. Raises TokenRefused, TokenUnavailable or UpstreamError(step="token")."""
+    with _unavailable_if_silent():
+        answer = send(http, "POST", request.url, step="token", headers=request.headers, content=request.body)
+    return _read(request, answer)
+
+
+async def ask_async(request: TokenRequest, http: AsyncHttp, *, seconds: float = TOTAL_SECONDS) -> TokenSet:
+    """As `ask()`, on the event loop; all of it within `seconds`."""
+    with _unavailable_if_silent():
+        answer = await send_async(
+            http, "POST", request.url, step="token", headers=request.headers, content=request.body, seconds=seconds
+        )
+    return _read(request, answer)
+
+
+@contextmanager
+def _unavailable_if_silent() -> Iterator[None]:
+    try:
+        yield
+    except UpstreamError as error:
+        if error.retryable:
+            raise TokenUnavailable(error.message, hint=error.hint, lost=isinstance(error, NoAnswer)) from None
+        raise
+
+
+def _read(request: TokenRequest, answer: Answer) -> TokenSet:
+    return parse_token_response(
+        answer.status, answer.headers, answer.body, now=request.now, hide=request.hide, token_types=request.token_types
+    )
+
+
+def _build(
     endpoint: TokenEndpoint,
     grant_type: str,
     sent: Mapping[str, str | None],
-    http: Http,
     now: datetime | None,
     *,
-    hide: list[str | None],
+    hide: tuple[str | None, ...],
     token_types: tuple[str, ...] = (),
-) -> TokenSet:
-    now = now or datetime.now(UTC)  # Before the request: the lifetime counts from when the provider issued the token.
+) -> TokenRequest:
     refuse_reserved(endpoint.extra, TOKEN_PARAMETERS)
     configured = dict(endpoint.extra)
     if endpoint.audience and not sent.get("audience"):
         configured["audience"] = endpoint.audience
     body: str = prepare_token_request(grant_type, urlencode(configured), resource=endpoint.resource, **sent)
-    try:
-        answer = _post(endpoint, endpoint.url, body, http)
-    except UpstreamError as error:
-        if error.retryable:
-            raise TokenUnavailable(error.message, hint=error.hint, lost=isinstance(error, NoAnswer)) from None
-        raise
-    hide = [*hide, endpoint.client_secret]
-    return parse_token_response(answer.status, answer.headers, answer.body, now=now, hide=hide, token_types=token_types)
+    url, headers, signed = _sign(endpoint, endpoint.url, body)
+    hide = (*hide, endpoint.client_secret)
+    return TokenRequest(url, headers, signed, now or datetime.now(UTC), hide, token_types)
 
 
-def _post(endpoint: TokenEndpoint, url: str, body: str, http: Http) -> Answer:
+def _sign(endpoint: TokenEndpoint, url: str, body: str) -> tuple[str, dict[str, str], bytes]:
+    """URL, headers and body of a request in which the client says and proves who it is."""
     method = _AUTH_METHODS.get(endpoint.auth_method)
     if method is None:
         words = f"Aster cannot authenticate with {endpoint.auth_method}. Choose one of {', '.join(_AUTH_METHODS)}."
@@ -220,7 +271,7 @@ def _post(endpoint: TokenEndpoint, url: str, body: str, http: Http) -> Answer:
     client = ClientAuth(endpoint.client_id, secret, method)
     client.audience = endpoint.issuer or endpoint.url
     url, headers, body = client.prepare("POST", url, headers, body)
-    return send(http, "POST", url, step="token", headers=headers, content=body.encode())
+    return url, headers, body.encode()
 
 
 def _encode_client_secret_basic(

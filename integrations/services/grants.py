@@ -31,10 +31,14 @@ def request_token(auth: AuthConfig, connection: Connection, subject: Subject | N
     """New tokens for a grant: by its refresh token, as the client itself, or for the `subject` of a derived one."""
     if subject is not None:
         return _derive(auth, connection, subject)
+    return token_requests.ask(renewal_request(auth, connection), egress.client())
+
+
+def renewal_request(auth: AuthConfig, connection: Connection) -> token_requests.TokenRequest:
+    """What renews a grant of its own (not a derived one). Raises AsterError if there is nothing to renew it with."""
     endpoint, now = endpoint_of(auth, connection), timezone.now()
     if auth.auth_type == AuthType.CLIENT_CREDENTIALS:
-        scope = " ".join(auth.scopes) or None
-        return token_requests.client_credentials(endpoint, scope=scope, http=egress.client(), now=now)
+        return token_requests.client_credentials_request(endpoint, scope=" ".join(auth.scopes) or None, now=now)
     if crypto.is_unreadable(connection.refresh_token):
         # Not the provider's no: once the operator has put the key back, the grant is as good as ever.
         raise UpstreamError(
@@ -45,9 +49,7 @@ def request_token(auth: AuthConfig, connection: Connection, subject: Subject | N
         words = "The access token no longer works, and the provider gave no refresh token to renew it with."
         raise tokens.TokenRefused(words, error="invalid_grant")
     scope = " ".join(connection.scopes) or None if auth.scope_on_refresh else None
-    return token_requests.refresh(
-        endpoint, refresh_token=connection.refresh_token, scope=scope, http=egress.client(), now=now
-    )
+    return token_requests.refresh_request(endpoint, refresh_token=connection.refresh_token, scope=scope, now=now)
 
 
 def _derive(auth: AuthConfig, connection: Connection, subject: Subject) -> tokens.TokenSet:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -35,7 +36,21 @@ def provider(world: DemoWorld) -> Iterator[AuthorizationServer]:
     _calm_down(server)
 
 
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "It did not happen in time."
+        time.sleep(0.02)
+
+
+def wait_until_answered(server: AuthorizationServer) -> None:
+    """The provider goes on with a request whose sender is gone; its log tells when it is through."""
+    wait_for(lambda: all(request.status is not None for request in server.token_requests))
+
+
 def _calm_down(server: AuthorizationServer) -> None:
+    # A request nobody waits for any more would take the answer that the next test has prepared.
+    wait_until_answered(server)
     server.rotate_refresh_tokens = server.detect_reuse = True
     server.before_token, server.token_delay = None, 0.0
     server.access_token_seconds = 120

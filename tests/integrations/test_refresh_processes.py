@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,7 +16,16 @@ from integrations.models import Connection
 from integrations.services.refresh import fresh_access_token
 from tests.conftest import Person
 from tests.databases import environment_of_children
-from tests.integrations.grants import Desk, Gate, desk, is_live, let_lease_run_out, provider, reread
+from tests.integrations.grants import (
+    Desk,
+    Gate,
+    desk,
+    is_live,
+    let_lease_run_out,
+    provider,
+    reread,
+    wait_until_answered,
+)
 
 __all__ = ["desk", "provider"]
 
@@ -170,12 +178,3 @@ def reports_connection_error(connection: Connection) -> bool:
         fresh_access_token(before)
     after = reread(connection)
     return after.status == "connection_error" and "already used" in after.last_error
-
-
-def wait_until_answered(provider: AuthorizationServer) -> None:
-    """The provider goes on with a request whose sender is gone; its log tells when it is through."""
-    for _ in range(200):
-        if provider.token_requests[0].status is not None:
-            return
-        time.sleep(0.02)
-    raise AssertionError("The provider never answered.")

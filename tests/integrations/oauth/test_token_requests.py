@@ -10,9 +10,10 @@ import pytest
 from aster.errors import InvalidInput, UpstreamError
 from integrations.oauth.token_requests import (
     TokenEndpoint,
-    client_credentials,
+    ask,
+    client_credentials_request,
     exchange_code,
-    refresh,
+    refresh_request,
     revoke,
 )
 from integrations.oauth.tokens import TokenRefused, TokenSet, TokenUnavailable
@@ -68,7 +69,7 @@ def test_a_code_is_exchanged_without_pkce_where_the_provider_has_none() -> None:
 
 def test_a_refresh_sends_the_token_and_the_resource() -> None:
     wire = answering()
-    refresh(endpoint(resource="https://mcp.example"), refresh_token="rt", http=wire.http)
+    ask(refresh_request(endpoint(resource="https://mcp.example"), refresh_token="rt"), wire.http)
     assert wire.form() == {
         "grant_type": "refresh_token",
         "refresh_token": "rt",
@@ -79,7 +80,10 @@ def test_a_refresh_sends_the_token_and_the_resource() -> None:
 
 def test_client_credentials_send_the_scope() -> None:
     wire = answering()
-    client_credentials(endpoint(client_secret="s", auth_method="client_secret_post"), http=wire.http, scope="a b")
+    ask(
+        client_credentials_request(endpoint(client_secret="s", auth_method="client_secret_post"), scope="a b"),
+        wire.http,
+    )
     assert wire.form() == {
         "grant_type": "client_credentials",
         "scope": "a b",
@@ -99,7 +103,7 @@ def test_client_credentials_send_the_scope() -> None:
 def test_basic_authentication_is_form_encoded_first(client_id: str, secret: str, pair: str) -> None:
     wire = answering()
     client = endpoint(client_id=client_id, client_secret=secret, auth_method="client_secret_basic")
-    client_credentials(client, http=wire.http)
+    ask(client_credentials_request(client), wire.http)
     header = wire.requests[0].headers["authorization"]
     assert base64.b64decode(header.removeprefix("Basic ")).decode() == pair
     assert wire.form() == {"grant_type": "client_credentials"}
@@ -109,7 +113,7 @@ def test_basic_authentication_is_form_encoded_first(client_id: str, secret: str,
 def test_extra_parameters_may_not_override_the_grant(name: str) -> None:
     wire = answering()
     with pytest.raises(InvalidInput, match=f"Remove {name}"):
-        client_credentials(endpoint(extra={name: "x"}), http=wire.http)
+        ask(client_credentials_request(endpoint(extra={name: "x"})), wire.http)
     assert wire.asked == []
 
 
@@ -124,7 +128,7 @@ def test_extra_parameters_may_not_override_the_grant(name: str) -> None:
 def test_client_settings_that_cannot_work_are_named(client: dict[str, Any], field: str) -> None:
     wire = answering()
     with pytest.raises(InvalidInput) as caught:
-        client_credentials(endpoint(**client), http=wire.http)
+        ask(client_credentials_request(endpoint(**client)), wire.http)
     assert list(caught.value.fields) == [field]
     assert wire.asked == []
 
@@ -146,7 +150,7 @@ def test_nothing_that_was_sent_comes_back_in_an_error() -> None:
         )
     assert caught.value.message == "The provider refused: invalid_grant: [hidden] [hidden] [hidden]"
     with pytest.raises(TokenRefused) as refused:
-        refresh(client, refresh_token="hush-refresh", http=answering({"error": "x: hush-refresh"}, 400).http)
+        ask(refresh_request(client, refresh_token="hush-refresh"), answering({"error": "x: hush-refresh"}, 400).http)
     assert "hush" not in f"{refused.value!r}{vars(refused.value)}"
 
 
@@ -155,13 +159,13 @@ def test_nothing_that_was_sent_comes_back_in_an_error() -> None:
 )
 def test_a_network_fault_keeps_the_tokens(fault: Exception) -> None:
     with pytest.raises(TokenUnavailable) as caught:
-        refresh(endpoint(), refresh_token="rt", http=Wire({URL: fault}).http)
+        ask(refresh_request(endpoint(), refresh_token="rt"), Wire({URL: fault}).http)
     assert (caught.value.retryable, caught.value.step, caught.value.retry_after) == (True, "token", None)
 
 
 def test_a_fault_that_stays_is_not_called_passing() -> None:
     with pytest.raises(UpstreamError) as caught:
-        refresh(endpoint(), refresh_token="rt", http=Wire({URL: httpx2.LocalProtocolError("x")}).http)
+        ask(refresh_request(endpoint(), refresh_token="rt"), Wire({URL: httpx2.LocalProtocolError("x")}).http)
     assert not isinstance(caught.value, TokenUnavailable)
     assert (caught.value.retryable, caught.value.step) == (False, "token")
 
@@ -169,7 +173,7 @@ def test_a_fault_that_stays_is_not_called_passing() -> None:
 def test_a_redirect_of_the_token_endpoint_is_not_followed() -> None:
     wire = Wire({URL: httpx2.Response(307, headers={"location": "https://evil.example/"})})
     with pytest.raises(UpstreamError, match="a redirect"):
-        refresh(endpoint(), refresh_token="rt", http=wire.http)
+        ask(refresh_request(endpoint(), refresh_token="rt"), wire.http)
     assert wire.asked == [URL]
 
 

@@ -20,7 +20,7 @@ from integrations.oauth.authorization import (
 from integrations.oauth.challenges import bearer_challenge
 from integrations.oauth.discovery import Discovery, DiscoveryFailed, discover
 from integrations.oauth.registration import choose_auth_method, register_client, registration_request
-from integrations.oauth.token_requests import TokenEndpoint, exchange_code, refresh, revoke
+from integrations.oauth.token_requests import TokenEndpoint, ask, exchange_code, refresh_request, revoke
 from integrations.oauth.tokens import TokenRefused
 from tests.integrations.oauth.loopback_provider import Provider, run_provider
 
@@ -86,16 +86,16 @@ def test_a_person_signs_in_stays_signed_in_and_leaves(provider: Provider, http: 
     code = check_callback(params, issuer=found.issuer, iss_required=found.iss_parameter_supported)
     first = exchange_code(endpoint, code=code, redirect_uri=CALLBACK, code_verifier=verifier, http=http)
 
-    second = refresh(endpoint, refresh_token=str(first.refresh_token), http=http).merged_with(first)
+    second = ask(refresh_request(endpoint, refresh_token=str(first.refresh_token)), http).merged_with(first)
     assert second.access_token != first.access_token
     with pytest.raises(TokenRefused) as caught:
-        refresh(endpoint, refresh_token=str(first.refresh_token), http=http)
+        ask(refresh_request(endpoint, refresh_token=str(first.refresh_token)), http)
     assert (caught.value.error, caught.value.permanent) == ("invalid_grant", True)
 
     ended = revoke(endpoint, url=found.revocation_endpoint, token=str(second.refresh_token), http=http)
     assert ended.outcome == "revoked"
     with pytest.raises(TokenRefused):
-        refresh(endpoint, refresh_token=str(second.refresh_token), http=http)
+        ask(refresh_request(endpoint, refresh_token=str(second.refresh_token)), http)
 
 
 def test_a_stolen_code_is_worth_nothing_without_the_verifier(provider: Provider, http: httpx2.Client) -> None:

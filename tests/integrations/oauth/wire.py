@@ -18,6 +18,11 @@ class Wire:
         self.requests: list[httpx2.Request] = []
         self.http = httpx2.Client(transport=httpx2.MockTransport(self._answer), trust_env=False)
 
+    def open_async(self) -> httpx2.AsyncClient:
+        """A client for an event loop that ends here too, and follows redirects if it is let."""
+        ends_here = httpx2.MockTransport(self._answer)
+        return httpx2.AsyncClient(transport=ends_here, trust_env=False, follow_redirects=True)
+
     @property
     def asked(self) -> list[str]:
         return [str(request.url) for request in self.requests]
