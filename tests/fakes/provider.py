@@ -34,7 +34,7 @@ from aster.demo.bearer_gate import metadata_path
 from aster.demo.consent import Consent
 from aster.demo.oauth_checks import OAuthError, chosen_scopes
 from aster.demo.records import DEMO_PEOPLE, Client, Grant
-from aster.demo.serving import ServerThread, bind_loopback
+from aster.demo.serving import ServerThread, bind_port
 from tests.fakes.mcp_servers import FakeServer, Receive, Send, modern_and_legacy_app
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -449,7 +449,7 @@ class Site:
 @contextmanager
 def site(*, issuer_path: str = "", mcp_path: str = "/mcp", **switches: Any) -> Iterator[Site]:
     """Serve a provider (with these switches) and its MCP server from a thread."""
-    bound = bind_loopback("127.0.0.1", 0)
+    bound = bind_port("127.0.0.1", 0)
     origin = f"http://127.0.0.1:{bound.getsockname()[1]}"
     provider, url = Provider(f"{origin}{issuer_path}", **switches), f"{origin}{mcp_path}"
     fake = modern_and_legacy_app(mcp_path)
