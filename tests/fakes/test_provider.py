@@ -61,7 +61,7 @@ def test_a_broken_answer_is_broken(place: Site, http: httpx2.Client, kind: str) 
     place.provider.break_token(kind)
     endpoint = TokenEndpoint(f"{place.origin}/token", "x")
     with pytest.raises(UpstreamError):
-        token_requests.refresh(endpoint, refresh_token="rt", http=http)
+        token_requests.ask(token_requests.refresh_request(endpoint, refresh_token="rt"), http)
 
 
 @pytest.mark.parametrize("sent", [None, "https://evil.example"])

@@ -213,9 +213,10 @@ def test_the_default_endpoints_of_2025_03_26_are_used_only_if_an_admin_opts_in(a
     assert "code_verifier" in ancient.provider.forms[0], "that revision demands PKCE without announcing it"
 
 
-def test_a_server_of_2025_03_26_that_publishes_its_metadata_needs_no_opt_in(ancient: Site, alice: Person) -> None:
+def test_a_server_of_2025_03_26_that_publishes_its_metadata_needs_the_opt_in_too(ancient: Site, alice: Person) -> None:
     ancient.provider.metadata_at = {RFC8414}
-    connection = sign_in(add_server(ancient, alice), alice)
+    assert "its own authorization server" in str(why_not(add_server, ancient, alice))
+    connection = sign_in(add_server(ancient, alice, allow_legacy_endpoints=True), alice)
     assert connection.issuer == ancient.origin
 
 
