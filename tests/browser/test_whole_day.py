@@ -79,26 +79,6 @@ def test_an_agent_is_made_given_a_server_and_tried(
     accessible()
 
 
-PAGES = (
-    "integrations/", "servers/add/", "agents/", "agents/add/", "playground/", "connections/", "matrix/", "members/",
-    "api-keys/", "activity/", "organization/", "llm-configs/", "records/", "integrations/mcpserver/",
-    "integrations/authconfig/", "accounts/auditevent/", "password_change/",
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("width", [1440, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_accessible_and_fits(
-    hub: Page, aster: str, alice: Person, notes: McpServer, accessible: AxeCheck, width: int, scheme: str
-) -> None:
-    hub.set_viewport_size({"width": width, "height": 844})
-    hub.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-    sign_in(hub, aster, alice)
-    for path in (*PAGES, f"servers/{notes.slug}/", f"servers/{notes.slug}/edit/", f"servers/{notes.slug}/connect/"):
-        hub.goto(f"{aster}/hub/{path}")
-        accessible()
-
-
 def test_the_hub_works_without_javascript(aster: str, alice: Person, weather: McpServer, chromium: Browser) -> None:
     context = chromium.new_context(java_script_enabled=False)
     page = context.new_page()
