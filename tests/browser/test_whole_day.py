@@ -90,14 +90,3 @@ def test_the_hub_works_without_javascript(aster: str, alice: Person, weather: Mc
     page.get_by_role("button", name=re.compile("^Run")).click()
     expect(page.get_by_text("Amsterdam").first).to_be_visible()
     context.close()
-
-
-def test_the_menu_opens_by_keyboard_on_a_phone(hub: Page, aster: str, alice: Person) -> None:
-    hub.set_viewport_size({"width": 390, "height": 844})
-    sign_in(hub, aster, alice)
-    hub.keyboard.press("Tab")
-    expect(hub.get_by_role("link", name="Skip to content")).to_be_focused()
-    menu = hub.locator("header.topbar summary")
-    menu.focus()
-    hub.keyboard.press("Enter")
-    expect(hub.get_by_role("link", name="Members")).to_be_visible()
