@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,18 @@ START_SECONDS = 40.0
 @dataclass
 class Installation:
     url: str
-    password: str
-    key: str
+    password: str = field(repr=False)
+    key: str = field(repr=False)
+    env: dict[str, str] = field(repr=False)
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.key}"}
         with httpx2.Client(base_url=f"{self.url}/api/v1/", headers=headers, timeout=30) as http:
             answer = http.request(method, path, json=body)
         return answer.json() if answer.content else None
+
+    def manage(self, *command: str) -> None:
+        subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=self.env, check=True, capture_output=True)
 
 
 def free_port() -> int:
@@ -67,7 +71,7 @@ def installation() -> Iterator[Installation]:
             made = subprocess.run(
                 [sys.executable, "manage.py", *command], cwd=ROOT, env=env, check=True, capture_output=True, text=True
             )
-            yield Installation(url, password, json.loads(made.stdout)["api_key"])
+            yield Installation(url, password, json.loads(made.stdout)["api_key"], env)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(10)

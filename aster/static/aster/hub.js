@@ -26,15 +26,18 @@
     setTimeout(() => (label.textContent = before), 1800);
   });
 
-  // Menus: one open at a time; Escape and a click elsewhere close them.
+  // Menus: one open at a time; Escape, a click elsewhere and leaving by Tab close them.
   const closeMenus = (except) =>
     all("details.menu[open], .topbar details[open]").forEach((menu) => {
       if (!menu.contains(except)) menu.open = false;
     });
-  document.addEventListener("click", (e) => {
+  // On phones the sidebar is what the topbar's own menu opens.
+  const leaveMenus = (e) => {
     if (!e.target.closest(".sidebar")) closeMenus(e.target);
     else all(".sidebar details.menu[open]").forEach((menu) => menu.contains(e.target) || (menu.open = false));
-  });
+  };
+  document.addEventListener("click", leaveMenus);
+  document.addEventListener("focusin", leaveMenus);
   document.addEventListener("keydown", (e) => {
     const menus = all("details.menu[open], .topbar details[open]");
     if (e.key !== "Escape" || !menus.length) return;

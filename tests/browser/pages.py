@@ -1,0 +1,310 @@
+"""Every page of the hub: whatever links lead to, one page for each URL pattern, and the states behind buttons."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
+
+from django.urls import resolve
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.installation import Installation
+
+ADA, BEN = "ada@acme.test", "ben@acme.test"
+LINKS = "document.querySelectorAll('a[href]:not([download])')"
+
+
+def fill(running: Installation) -> None:
+    """Servers in every state a card can be in, a row of every kind, and calls that worked and did not."""
+    add = {"test_connection": False}
+    nowhere = "http://127.0.0.1:9"
+    key = {"auth_type": "BEARER", "token": "not-a-real-key"}
+    machine = {
+        "auth_type": "CLIENT_CREDENTIALS",
+        "client_id": "aster",
+        "client_secret": "x",
+        "token_url": f"{nowhere}/t",
+    }
+    for server in (
+        {"name": "Warehouse SQL with a name that is longer than anybody would choose for a card",
+         "url": f"{nowhere}/warehouse/production/eu-west/mcp", "description": "Read-only analytics warehouse",
+         "auth_config": key},
+        {"name": "Old tools", "url": f"{nowhere}/sse", "transport": "sse"},
+        {"name": "Archive", "url": f"{nowhere}/archive/mcp", "is_enabled": False},
+        {"name": "Billing", "url": f"{nowhere}/billing/mcp", "auth_config": machine},
+        {"name": "Calendar", "url": f"{nowhere}/calendar/mcp",
+         "auth_config": {"auth_type": "AUTHORIZATION_CODE", "client_mode": "known_credentials", "client_id": "aster",
+                         "authorization_url": f"{nowhere}/authorize", "token_url": f"{nowhere}/token"}},
+    ):  # fmt: skip
+        running.api("POST", "config/mcp-server", server | add)
+    running.api("POST", "config/mcp-server/old-tools/test")
+    running.api("POST", "config/llm", {"name": "Local model", "model": "small-1", "base_url": f"{nowhere}/v1"})
+    agent = running.api("GET", "config/agent")["results"][0]
+    tools = {t["tool_name"]: t["name"] for t in running.api("GET", f"config/agent/{agent['id']}/tools")["results"]}
+    for arguments in ({"city": "Oslo", "days": 3}, {"city": "Atlantis"}, {"city": "Tokyo"}):
+        body = {"name": tools["get_forecast"], "arguments": arguments}
+        running.api("POST", f"config/agent/{agent['id']}/tools/call", body)
+    running.manage("create_org", "Empty Labs", "--admin", ADA)
+
+
+# --- Getting in ----------------------------------------------------------------------------------------------------
+
+
+def sign_in(page: Page, running: Installation, email: str = ADA) -> None:
+    page.goto(f"{running.url}/hub/login/?next=/hub/")
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password").fill(running.password)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/hub/integrations/")
+
+
+def prepare(browser: Browser, running: Installation) -> None:
+    """Fill the installation, and connect once as a person does."""
+    fill(running)
+    page = browser.new_page()
+    sign_in(page, running)
+    page.goto(f"{running.url}/hub/servers/acme-notes/connect/")
+    page.get_by_role("button", name="Connect").first.click()
+    page.get_by_role("button", name="Allow").click()
+    page.wait_for_url(f"{running.url}/hub/**")
+    page.close()
+
+
+# --- Pages that links lead to --------------------------------------------------------------------------------------
+
+
+def linked_pages(page: Page, running: Installation) -> Iterator[str]:
+    """Follow links from the front page, and stand on the first page of each URL pattern. Yields the pattern's name."""
+    waiting, seen = ["/hub/integrations/"], {"index"}
+    while waiting:
+        path = waiting.pop(0)
+        name = _name(path)
+        if name in seen:
+            continue
+        seen.add(name)
+        page.goto(f"{running.url}{path}")
+        landed = name_of(page)
+        if landed == name or landed not in seen:
+            seen.add(landed)
+            yield landed
+        hrefs: list[str] = page.evaluate(f"[...{LINKS}].map(link => link.href)")
+        paths = [urlsplit(href).path for href in hrefs if href.startswith(f"{running.url}/hub/")]
+        waiting += [path for path in paths if _name(path) not in seen]
+
+
+def name_of(page: Page) -> str:
+    """The name of the URL pattern that `page` stands on."""
+    return _name(urlsplit(page.url).path)
+
+
+def _name(path: str) -> str:
+    return resolve(path).url_name or path
+
+
+# --- States of pages that no link leads to -------------------------------------------------------------------------
+
+ADDRESSES = {
+    "integrations-none-fits": "/hub/integrations/?q=nothing+like+this",
+    "server-open": "/hub/servers/acme-weather/",
+    "server-broken": "/hub/servers/old-tools/",
+    "server-disabled": "/hub/servers/archive/",
+    "server-unconnected": "/hub/servers/calendar/",
+    "connect-open": "/hub/servers/acme-weather/connect/",
+    "connect-unconnected": "/hub/servers/calendar/connect/",
+    "connect-disabled": "/hub/servers/archive/connect/",
+    "connect-organization": "/hub/servers/billing/connect/",
+    "playground-none-fits": "/hub/playground/?server=acme-weather&q=nothing",
+    "playground-tool": "/hub/playground/?server=acme-weather&tool=get_forecast",
+    "matrix-none-fits": "/hub/matrix/?q=nobody",
+    "members-none-fit": "/hub/members/?q=nobody",
+    "activity-none-fits": "/hub/activity/?q=nothing",
+    "calls-filtered": "/hub/activity/calls/?outcome=ok",
+    "list-none-fits": "/hub/integrations/mcpserver/?q=nothing",
+    "list-filtered": "/hub/integrations/mcpserver/?is_enabled__exact=1&test_status__exact=ok",
+    "records-of-one-app": "/hub/accounts/",
+    "list-delete-one": "/hub/integrations/mcpserver/1/delete/",
+    "password-changed": "/hub/password_change/done/",
+    "callback-failed": "/api/mcp/oauth/callback?state=nothing",
+    "not-found": "/hub/nowhere/",
+    "gallery": "/hub/gallery/",
+}
+EMPTY = (
+    "integrations", "agents", "agents/add", "playground", "connections", "matrix", "members", "api-keys", "activity",
+    "activity/calls", "llm-configs", "integrations/connection", "integrations/mcpserver",
+)  # fmt: skip
+
+
+def press(page: Page, name: str, *, exact: bool = True) -> None:
+    page.locator("main").get_by_role("button", name=name, exact=exact).first.click()
+
+
+def refused_server(page: Page) -> None:
+    page.goto(_at(page, "/hub/servers/add/"))
+    page.get_by_label("Name", exact=True).fill("Nowhere")
+    page.get_by_label("URL", exact=True).fill("http://127.0.0.1:9/mcp")
+    press(page, "Save")
+    expect(page.get_by_role("button", name="Save without testing")).to_be_visible()
+
+
+def empty_server(page: Page) -> None:
+    page.goto(_at(page, "/hub/servers/add/"))
+    press(page, "Save")
+
+
+def looked_up(page: Page) -> None:
+    page.goto(_at(page, "/hub/servers/acme-notes/edit/"))
+    press(page, "Look up sign-in")
+    expect(page.locator("#discovery .callout")).to_be_visible()
+    press(page, "Test")
+    expect(page.locator("#test-result .callout")).to_be_visible()
+
+
+def failed_connect(page: Page) -> None:
+    page.goto(_at(page, "/hub/servers/billing/connect/"))
+    press(page, "Connect")
+    expect(page.get_by_text("That did not work")).to_be_visible()
+
+
+def key_refused(page: Page) -> None:
+    page.goto(_at(page, "/hub/api-keys/add/"))
+    press(page, "Create key")
+
+
+def key_created(page: Page) -> None:
+    page.goto(_at(page, "/hub/api-keys/add/"))
+    page.get_by_label("Name", exact=True).fill("Nightly import of the warehouse figures")
+    press(page, "Create key")
+    expect(page.get_by_role("heading", name="Key created")).to_be_visible()
+
+
+def member_refused(page: Page) -> None:
+    page.goto(_at(page, "/hub/members/add/"))
+    page.get_by_label("E-mail address").fill("no address")
+    press(page, "Add member")
+
+
+def password_refused(page: Page) -> None:
+    page.goto(_at(page, "/hub/password_change/"))
+    page.get_by_label("New password", exact=True).fill("12345")
+    press(page, "Change password")
+
+
+def tool_run(page: Page) -> None:
+    page.goto(_at(page, "/hub/playground/?server=acme-weather&tool=get_forecast"))
+    page.get_by_label("City").fill("Oslo")
+    press(page, "Run", exact=False)
+    expect(page.locator("#result").get_by_text("Oslo").first).to_be_visible()
+
+
+def tool_failed(page: Page) -> None:
+    page.goto(_at(page, "/hub/playground/?server=acme-weather&tool=get_forecast"))
+    page.get_by_label("City").fill("Atlantis")
+    press(page, "Run", exact=False)
+    expect(page.locator("#result").get_by_text("Atlantis").first).to_be_visible()
+
+
+def rows_chosen(page: Page) -> None:
+    page.goto(_at(page, "/hub/integrations/mcpserver/"))
+    page.locator(".action-select").first.check()
+
+
+def rows_to_delete(page: Page) -> None:
+    rows_chosen(page)
+    page.locator("select[name=action]").first.select_option("delete_selected")
+    page.locator(".bulk button").first.click()
+    expect(page.get_by_role("heading", name="Delete", exact=False).first).to_be_visible()
+
+
+def dialog(page: Page) -> None:
+    page.goto(_at(page, "/hub/connections/"))
+    press(page, "Disconnect")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def menus(page: Page) -> None:
+    page.goto(_at(page, "/hub/integrations/"))
+    page.locator("main details.menu > summary").first.click()
+
+
+def forged(page: Page) -> None:
+    """A form without its token, as after signing in again in another window."""
+    page.goto(_at(page, "/hub/organization/"))
+    page.evaluate("document.querySelectorAll('[name=csrfmiddlewaretoken]').forEach(token => token.value = 'x')")
+    press(page, "Save")
+    expect(page.get_by_role("heading", level=1)).not_to_have_text("Settings")
+
+
+ACTS: dict[str, Callable[[Page], None]] = {
+    "server-add-refused": refused_server,
+    "server-add-empty": empty_server,
+    "server-edit-looked-up": looked_up,
+    "connect-failed": failed_connect,
+    "api-key-refused": key_refused,
+    "api-key-created": key_created,
+    "member-refused": member_refused,
+    "password-refused": password_refused,
+    "playground-run": tool_run,
+    "playground-run-failed": tool_failed,
+    "list-chosen": rows_chosen,
+    "list-delete": rows_to_delete,
+    "dialog": dialog,
+    "menu": menus,
+    "forged": forged,
+}
+
+
+def further_states(page: Page, running: Installation) -> Iterator[str]:
+    for name, address in ADDRESSES.items():
+        page.goto(f"{running.url}{address}")
+        yield name
+    for name, act in ACTS.items():
+        act(page)
+        yield name
+    page.goto(f"{running.url}/hub/integrations/?organization=empty-labs")
+    for path in EMPTY:
+        page.goto(f"{running.url}/hub/{path}/")
+        yield f"empty-{path.replace('/', '-')}"
+    page.goto(f"{running.url}/hub/integrations/?organization=acme-research")
+
+
+def signed_out_pages(page: Page, running: Installation) -> Iterator[str]:
+    """Ends what `page` was signed in to."""
+    page.goto(f"{running.url}/hub/members/add/")
+    page.get_by_label("E-mail address").fill(f"{secrets.token_hex(4)}@acme.test")
+    press(page, "Add member")
+    link = page.locator("#set-password-link").input_value()
+    yield "member-added"
+    page.evaluate("document.querySelector('form[action$=\"logout/\"]').submit()")
+    expect(page.get_by_role("link", name="Sign in again")).to_be_visible()
+    yield "logout"
+    for name, address in {
+        "set-password": link,
+        "set-password-ended": f"{running.url}/hub/set-password/MQ/gone/",
+        "login": f"{running.url}/hub/",
+        "login-callback": f"{running.url}/api/mcp/oauth/callback?state=nothing&code=x",
+    }.items():
+        page.goto(address)
+        yield name
+    page.goto(link)
+    page.get_by_label("New password", exact=True).fill("12345")
+    page.get_by_role("button").last.click()
+    yield "set-password-refused"
+    page.goto(f"{running.url}/hub/login/")
+    page.get_by_label("E-mail").fill(ADA)
+    page.get_by_label("Password").fill("wrong")
+    page.get_by_role("button", name="Sign in").click()
+    yield "login-refused"
+
+
+def _at(page: Page, path: str) -> str:
+    parts = urlsplit(page.url)
+    return f"{parts.scheme}://{parts.netloc}{path}"
+
+
+def every_page(page: Page, running: Installation) -> Iterator[str]:
+    """Stand on each page in turn, and yield its name."""
+    sign_in(page, running)
+    yield from linked_pages(page, running)
+    yield from further_states(page, running)
+    yield from signed_out_pages(page, running)
