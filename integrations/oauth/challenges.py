@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from integrations.oauth.wording import clean_words
 
+SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _MAX_HEADER = 16 * 1024
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|$))")
@@ -40,6 +41,12 @@ class BearerChallenge:
     scope: str | None = None
     error: str | None = None
     error_description: str | None = None
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes it names that are scopes (RFC 6749 §3.3): a stranger wrote the rest."""
+        named = dict.fromkeys((self.scope or "").split())
+        return tuple(name for name in named if SCOPE_TOKEN.fullmatch(name))
 
 
 def parse_challenges(headers: Sequence[str]) -> list[Challenge]:

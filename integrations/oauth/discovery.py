@@ -7,7 +7,6 @@ written by a stranger and is vetted before anything is done with it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,13 +22,12 @@ from mcp_types import LATEST_PROTOCOL_VERSION
 
 from aster import egress
 from aster.errors import AsterError, UpstreamError
-from integrations.oauth.challenges import BearerChallenge
+from integrations.oauth.challenges import SCOPE_TOKEN, BearerChallenge
 from integrations.oauth.sender import Http, read_json_object, send
 from integrations.oauth.wording import clean_words, name_host
 
 TOTAL_SECONDS = 30.0
 _HEADERS = {"mcp-protocol-version": LATEST_PROTOCOL_VERSION}
-_SCOPE_TOKEN = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 §3.3
 _HINT_BY_HAND = "Enter the provider's issuer or endpoints by hand in the sign-in settings."
 
 
@@ -315,10 +313,9 @@ def _read_optional_endpoint(walk: _Walk, document: Mapping[str, Any], name: str)
 def _select_scopes(challenge: BearerChallenge | None, protected_resource: Mapping[str, Any]) -> tuple[str, ...]:
     """What to ask for: the challenge knows best, then the resource; nothing means the provider's default."""
     if challenge and challenge.scope:
-        tokens: Iterable[str] = challenge.scope.split()
-    else:
-        tokens = _strings(protected_resource, "scopes_supported")
-    return tuple(token for token in dict.fromkeys(tokens) if _SCOPE_TOKEN.fullmatch(token))
+        return challenge.scopes
+    tokens = dict.fromkeys(_strings(protected_resource, "scopes_supported"))
+    return tuple(token for token in tokens if SCOPE_TOKEN.fullmatch(token))
 
 
 def _strings(document: Mapping[str, Any], name: str) -> tuple[str, ...]:
