@@ -79,11 +79,10 @@ async def _explained(ready: ReadyCall) -> AsyncIterator[None]:
     except ConnectionRequired as missing:
         raise at_server(missing, ready.server) from None
     except AuthChallenge as refused:
-        if ready.connection is None:
-            raise
-        if scopes := missing_scopes(refused):
+        auth = ready.server.auth_config
+        if auth and auth.is_oauth and (scopes := missing_scopes(refused)):
             raise await in_db_thread(want_scopes, ready.server, ready.connection, scopes) from None
-        if ready.connection.user is None or refused.status != 401:
+        if ready.connection is None or ready.connection.user is None or refused.status != 401:
             raise
         await in_db_thread(mark_rejected, ready.connection, refused.message)
         raise at_server(needs_reconnect(ready.connection), ready.server) from None

@@ -43,6 +43,11 @@ class BearerChallenge:
     error: str | None = None
     error_description: str | None = None
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes it names that can be sent."""
+        return scope_tokens((self.scope or "").split())
+
 
 def scope_tokens(tokens: Iterable[str]) -> tuple[str, ...]:
     """The scopes among `tokens` that can be sent, each once: strangers wrote them, and people see what is asked for."""

@@ -320,10 +320,8 @@ def _read_optional_endpoint(walk: _Walk, document: Mapping[str, Any], name: str)
 def _select_scopes(challenge: BearerChallenge | None, protected_resource: Mapping[str, Any]) -> tuple[str, ...]:
     """What to ask for: the challenge knows best, then the resource; nothing means the provider's default."""
     if challenge and challenge.scope:
-        tokens: Iterable[str] = challenge.scope.split()
-    else:
-        tokens = _strings(protected_resource, "scopes_supported")
-    return scope_tokens(tokens)
+        return challenge.scopes
+    return scope_tokens(_strings(protected_resource, "scopes_supported"))
 
 
 def _strings(document: Mapping[str, Any], name: str) -> tuple[str, ...]:

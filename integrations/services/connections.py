@@ -69,6 +69,9 @@ def begin_connection(
     if not auth.needs_person:
         raise InvalidInput(f"{auth} needs no sign-in: its credentials are shared.", code="no_sign_in_needed")
     derive = auth if auth.is_derived else None
+    if subject_token and derive is None:
+        message = f"{auth} takes no token: people sign in to it themselves. Leave subject_token out."
+        raise InvalidInput(message, fields={"subject_token": [message]})
     if derive is not None:
         if subject_token or _is_connected(derive.subject_config, actor):
             kind = subject_token_type or token_requests.ACCESS_TOKEN

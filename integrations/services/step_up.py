@@ -12,8 +12,8 @@ from django.db import transaction
 
 from aster.errors import AsterError, ConnectionRequired, UpstreamError
 from integrations.mcp_client import AuthChallenge
-from integrations.models import AuthConfig, Connection, McpServer
-from integrations.oauth.challenges import bearer_challenge, scope_tokens
+from integrations.models import AuthConfig, AuthType, Connection, McpServer
+from integrations.oauth.challenges import bearer_challenge
 
 MAX_STEP_UPS = 2
 
@@ -35,19 +35,20 @@ def scopes_to_request(auth: AuthConfig, connection: Connection | None) -> list[s
 def missing_scopes(refused: AuthChallenge) -> list[str]:
     """The scopes a 403 (or 401) says are needed; empty if it is about something else."""
     challenge = bearer_challenge(refused.www_authenticate)
-    if challenge is None or challenge.error != "insufficient_scope" or not challenge.scope:
-        return []
-    return list(scope_tokens(challenge.scope.split()))
+    return list(challenge.scopes) if challenge and challenge.error == "insufficient_scope" else []
 
 
-def want_scopes(server: McpServer, connection: Connection, scopes: list[str]) -> AsterError:
-    """Remember that `server` needs `scopes`; returns the refusal to raise, which leads the person to the consent."""
-    words = ", ".join(scopes)
-    if connection.user_id is None:
+def want_scopes(server: McpServer, connection: Connection | None, scopes: list[str]) -> AsterError:
+    """Remember that `server` needs `scopes`; returns the refusal to raise, which leads the person to the consent.
+
+    Where nobody consents (the organization's connection, a derived one) the scopes are an admin's to add.
+    """
+    words, auth = ", ".join(scopes), server.auth_config
+    if connection is None or auth is None or auth.auth_type != AuthType.AUTHORIZATION_CODE:
         return UpstreamError(
             f"{server} needs more rights: {words}.",
             step="auth", code="insufficient_scope",
-            hint=f"An admin can add these scopes to {connection.auth_config}.",
+            hint=f"An admin can add these scopes to {auth}.",
         )  # fmt: skip
     with transaction.atomic():
         row = Connection.objects.select_for_update().filter(pk=connection.pk).order_by("pk").first()

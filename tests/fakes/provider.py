@@ -432,9 +432,6 @@ class Site:
         return [path for asked, path in self.log if path != own and method in ("", asked)]
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await self.mcp.fake.app(scope, receive, send)
-            return
         path = scope["path"]
         self.log.append((scope["method"], path))
         app: Any = self.provider.app
@@ -446,17 +443,42 @@ class Site:
         await app(scope, receive, send)
 
 
+class Ground:
+    """A loopback port that serves one Site after another: starting and stopping threads would cost more than tests."""
+
+    def __init__(self) -> None:
+        bound = bind_port("127.0.0.1", 0)
+        self.origin = f"http://127.0.0.1:{bound.getsockname()[1]}"
+        self.current: Site | None = None
+        self._fake = modern_and_legacy_app()
+        self._thread = ServerThread(self, bound)
+
+    def build(self, *, issuer_path: str = "", **switches: Any) -> Site:
+        """A provider with these switches and its MCP server, in the place of those before."""
+        self._fake.requests.clear()
+        provider, url = Provider(f"{self.origin}{issuer_path}", **switches), f"{self.origin}/mcp"
+        server = ProtectedServer(url, [provider.issuer], [provider], {metadata_path(url)}, fake=self._fake)
+        self.current = Site(self.origin, provider, server)
+        return self.current
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._thread.stop()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        app = self._fake.app if scope["type"] == "lifespan" else self.current
+        assert app is not None
+        await app(scope, receive, send)
+
+
 @contextmanager
-def site(*, issuer_path: str = "", mcp_path: str = "/mcp", **switches: Any) -> Iterator[Site]:
-    """Serve a provider (with these switches) and its MCP server from a thread."""
-    bound = bind_port("127.0.0.1", 0)
-    origin = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    provider, url = Provider(f"{origin}{issuer_path}", **switches), f"{origin}{mcp_path}"
-    fake = modern_and_legacy_app(mcp_path)
-    place = Site(origin, provider, ProtectedServer(url, [provider.issuer], [provider], {metadata_path(url)}, fake=fake))
-    thread = ServerThread(place, bound)
-    thread.start()
+def site(**switches: Any) -> Iterator[Site]:
+    """Serve one Site (see Ground.build) from a thread of its own."""
+    ground = Ground()
+    ground.start()
     try:
-        yield place
+        yield ground.build(**switches)
     finally:
-        thread.stop()
+        ground.stop()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,23 +11,9 @@ from integrations.models import AuthConfig, AuthType, Connection, McpServer
 from integrations.services.connections import begin_connection, complete_connection
 from integrations.services.servers import save_server
 from tests.conftest import Person
-from tests.fakes.provider import Site, site
+from tests.fakes.provider import Site
 from tests.integrations.hub import auth_of
 from tests.walks.conftest import callback_params, consent
-
-
-@pytest.fixture
-def place() -> Iterator[Site]:
-    """A provider and the MCP server it protects."""
-    with site() as served:
-        yield served
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Site]:
-    """Another provider, with a server of its own."""
-    with site() as served:
-        yield served
 
 
 def add_server(place: Site, person: Person, name: str = "Docs", **fields: Any) -> McpServer:

@@ -23,9 +23,7 @@ from integrations.services.servers import save_auth_config
 from tests.conftest import Person
 from tests.fakes.provider import Site
 from tests.integrations.hub import auth_of
-from tests.integrations.sign_in import add_server, allow, begin, elsewhere, fresh, place, sign_in, why_not
-
-__all__ = ["elsewhere", "place"]
+from tests.integrations.sign_in import add_server, allow, begin, fresh, sign_in, why_not
 
 pytestmark = pytest.mark.django_db
 

@@ -15,12 +15,10 @@ from integrations.models import AuthType, Connection, McpServer
 from integrations.services.discovery import discover_url
 from integrations.services.servers import save_auth_config
 from tests.conftest import Person
-from tests.fakes.provider import OIDC_APPENDED, OIDC_INSERTED, RFC8414, Site, padded, site
+from tests.fakes.provider import OIDC_APPENDED, OIDC_INSERTED, RFC8414, Ground, Site, padded
 from tests.integrations.hub import auth_of
-from tests.integrations.sign_in import add_server, begin, fresh, place, sign_in, why_not
+from tests.integrations.sign_in import add_server, begin, fresh, sign_in, why_not
 from tests.walks.conftest import callback_params
-
-__all__ = ["place"]
 
 pytestmark = pytest.mark.django_db
 
@@ -69,13 +67,15 @@ def test_without_a_pointer_the_path_is_asked_before_the_root(place: Site, alice:
         (OIDC_APPENDED, [f"{OAUTH}/tenant/v2", f"{OPENID}/tenant/v2", f"/tenant/v2{OPENID}"]),
     ],
 )
-def test_an_issuer_with_a_path_is_looked_for_in_three_places_in_order(alice: Person, at: str, asked: list[str]) -> None:
-    with site(issuer_path="/tenant/v2", metadata_at={at}) as place:
-        server = add_server(place, alice)
-        assert place.asked() == [f"{RESOURCE}/mcp", *asked]
-        connection = sign_in(server, alice)
-        assert connection.issuer == f"{place.origin}/tenant/v2"
-        assert place.provider.is_live(connection.access_token)
+def test_an_issuer_with_a_path_is_looked_for_in_three_places_in_order(
+    grounds: tuple[Ground, Ground], alice: Person, at: str, asked: list[str]
+) -> None:
+    place = grounds[0].build(issuer_path="/tenant/v2", metadata_at={at})
+    server = add_server(place, alice)
+    assert place.asked() == [f"{RESOURCE}/mcp", *asked]
+    connection = sign_in(server, alice)
+    assert connection.issuer == f"{place.origin}/tenant/v2"
+    assert place.provider.is_live(connection.access_token)
 
 
 def test_an_issuer_without_a_path_is_looked_for_in_two_places(place: Site, alice: Person) -> None:

@@ -17,9 +17,7 @@ from integrations.services.servers import save_auth_config
 from tests.conftest import Person, body
 from tests.fakes.provider import Site
 from tests.integrations.hub import auth_of
-from tests.integrations.sign_in import add_server, fresh, place, sign_in, why_not
-
-__all__ = ["place"]
+from tests.integrations.sign_in import add_server, fresh, sign_in, why_not
 
 pytestmark = pytest.mark.django_db
 
