@@ -48,11 +48,7 @@ class AgentView(ActorView):
             setattr(agent, name, value)
         chosen = None if server_ids is None else [self._server_id(key) for key in server_ids]
         switches = {self._server(key, "disabled_tools"): names for key, names in (disabled or {}).items()}
-        try:
-            agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches)
-        except NotFound as error:
-            # A switch for a server that the body does not assign: the body is wrong, not the address.
-            raise InvalidInput(error.message, fields={"disabled_tools": [error.message]}) from None
+        agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches)
         return Response(show_agent(self.agent(str(agent.pk))), status=status)
 
     def _llm_config(self, key: Any) -> LlmConfig | None:

@@ -54,16 +54,20 @@ def fill_llm_config(config: LlmConfig, values: Mapping[str, Any]) -> LlmConfig:
 
 
 def show_agent(agent: Agent) -> dict[str, Any]:
-    """An agent. `assignments` and `tool_grants` should be prefetched on lists."""
+    """An agent. `assignments` and `tool_grants` should be prefetched on lists.
+
+    The switches of a server that was taken away wait for its return; they are no part of the agent until then.
+    """
+    server_ids = sorted(assignment.server_id for assignment in agent.assignments.all())
     off: dict[str, list[str]] = {}
     for grant in agent.tool_grants.all():
-        if not grant.is_enabled:
+        if not grant.is_enabled and grant.server_id in server_ids:
             off.setdefault(str(grant.server_id), []).append(grant.tool_name)
     return {
         **{name: getattr(agent, name) for name in ("id", "slug", "name", "description", "prompt", "llm_config_id")},
         "input_json_schema": agent.input_json_schema,
         "is_enabled": agent.is_enabled,
-        "mcp_server_config_ids": sorted(assignment.server_id for assignment in agent.assignments.all()),
+        "mcp_server_config_ids": server_ids,
         "disabled_tools": off,
         "gateway_url": agent.gateway_url,
         "created_at": agent.created_at,

@@ -53,11 +53,7 @@ def save_agent(
         if server_ids is not None:
             assign_servers(agent, server_ids, actor=actor)
         for server, names in (switched_off or {}).items():
-            known = set(server.tools.values_list("name", flat=True))
-            if unknown := sorted(set(names) - known):
-                message = f"{server} has no tool {unknown[0][:100]}."
-                raise InvalidInput(message, fields={"disabled_tools": [message]})
-            switch_tools(agent, server, known - set(names), actor=actor)
+            switch_tools(agent, server, off=names, actor=actor)
     return agent
 
 
@@ -100,28 +96,39 @@ def assign_servers(agent: Agent, server_ids: Iterable[int], *, actor: Actor) -> 
             audit.record(actor, "assigned", agent, {"servers": [sorted(before.values()), names]})
 
 
-def switch_tools(agent: Agent, server: McpServer, enabled_names: Iterable[str], *, actor: Actor) -> None:
-    """Turn exactly these tools of an assigned server on for the agent, and every other known one off.
+def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: Actor) -> None:
+    """Have exactly these tools of an assigned server off for the agent, and every other one on.
 
     A tool that appears later is on: switches exist only for tools an admin has seen.
     """
     actor.require_admin()
-    if not agent.assignments.filter(server=server).exists():
-        raise NotFound(f"{server} is not assigned to {agent}.")
-    known = set(server.tools.values_list("name", flat=True))
-    on = set(enabled_names)
-    if unknown := on - known:
-        raise InvalidInput(f"{server} has no tool {sorted(unknown)[0]}.", fields={"tools": ["Unknown tool."]})
+    wanted = set(off)
     with transaction.atomic():
+        # Two switches pressed at once must not both store the same one.
+        if Agent.objects.select_for_update().filter(pk=agent.pk).order_by("pk").first() is None:
+            raise NotFound("There is no such agent.")
         rows = ToolGrant.objects.filter(agent=agent, server=server)
         before = set(rows.filter(is_enabled=False).values_list("tool_name", flat=True))
-        off = known - on
-        rows.delete()
+        _check_switches(agent, server, wanted - before)
+        rows.exclude(tool_name__in=before & wanted).delete()
         ToolGrant.objects.bulk_create(
-            [ToolGrant(agent=agent, server=server, tool_name=name, is_enabled=False) for name in sorted(off)]
+            [
+                ToolGrant(agent=agent, server=server, tool_name=name, is_enabled=False)
+                for name in sorted(wanted - before)
+            ]
         )
-        if before & known != off:
-            audit.record(actor, "switched_tools", agent, {f"off at {server}": [sorted(before & known), sorted(off)]})
+        if before != wanted:
+            audit.record(actor, "switched_tools", agent, {f"off at {server}": [sorted(before), sorted(wanted)]})
+
+
+def _check_switches(agent: Agent, server: McpServer, names: set[str]) -> None:
+    problem = ""
+    if not agent.assignments.filter(server=server).exists():
+        problem = f"{server} is not assigned to {agent}."
+    elif unknown := sorted(names - set(server.tools.values_list("name", flat=True))):
+        problem = f"{server} has no tool {unknown[0][:100]}."
+    if problem:
+        raise InvalidInput(problem, fields={"disabled_tools": [problem]})
 
 
 def assigned_servers(agent: Agent, *, with_tools: bool = True) -> list[McpServer]:

@@ -173,5 +173,4 @@ def edit_server_tools(request: ActorRequest, slug: str, server_id: int) -> HttpR
 def _switch(request: ActorRequest, agent: Agent, server: McpServer) -> None:
     request.actor.require_admin()
     off = {name for pk, name in agents.tools_switched_off(agent) if pk == server.pk}
-    known = set(server.tools.values_list("name", flat=True))
-    agents.switch_tools(agent, server, known - _names_off(request.POST, server, off), actor=request.actor)
+    agents.switch_tools(agent, server, off=_names_off(request.POST, server, off), actor=request.actor)

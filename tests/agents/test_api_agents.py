@@ -99,6 +99,16 @@ def test_put_by_slug_creates_once_and_changes_nothing_the_second_time(
     assert client.put(f"{AGENTS}/bot", first.json()).status_code == 200
 
 
+def test_switches_wait_for_a_server_that_was_taken_away(client: ContractClient, weather: dict[str, Any]) -> None:
+    off = {"weather": ["list_cities"]}
+    client.post(AGENTS, {"name": "A", "mcp_server_config_ids": ["weather"], "disabled_tools": off})
+    without = client.patch(f"{AGENTS}/a", {"mcp_server_config_ids": []}).json()
+    assert without["disabled_tools"] == {}
+    assert client.put(f"{AGENTS}/a", without).status_code == 200
+    again = client.patch(f"{AGENTS}/a", {"mcp_server_config_ids": ["weather"]}).json()
+    assert again["disabled_tools"] == {str(weather["id"]): ["list_cities"]}
+
+
 def test_an_agent_goes_for_good(client: ContractClient) -> None:
     client.post(AGENTS, {"name": "A"})
     assert client.delete(f"{AGENTS}/a").status_code == 204

@@ -225,6 +225,14 @@ def test_nothing_is_saved_when_a_part_is_wrong(alice: Person, charlie: Person) -
     assert off_at(agent, crm) == set()
 
 
+def test_switches_the_page_does_not_know_are_refused(alice: Person) -> None:
+    crm = make_server(alice, "Crm", 2)
+    agent = make_agent(alice, crm)
+    page = post_tools(alice, [crm], **{f"shown-{crm.pk}": json.dumps(["tool_0", "no_such"])})
+    assert "Crm has no tool no_such." in text_of(page)
+    assert off_at(agent, crm) == set()
+
+
 def test_members_see_the_switches_but_cannot_use_them(alice: Person, bob: Person) -> None:
     crm = make_server(alice, "Crm", 2)
     agent = make_agent(alice, crm)

@@ -154,7 +154,7 @@ def test_another_organization_has_no_such_agent_or_server(charlie: Person, agent
 def test_a_tool_that_is_off_is_not_listed_and_says_who_can_switch_it_on(
     alice: Person, agent: Agent, weather: McpServer
 ) -> None:
-    switch_tools(agent, weather, [], actor=alice.actor)
+    switch_tools(agent, weather, off=["list_cities"], actor=alice.actor)
     name = f"acme_weather_{weather.pk}__list_cities"
     assert "List cities" not in text_of(play(alice, "agent=helper"))
     page = text_of(play(alice, f"agent=helper&tool={name}", {}))

@@ -128,7 +128,7 @@ def test_what_is_switched_off_says_so_and_offers_nothing(alice: Person) -> None:
         server = add(alice, "New", f"{url}/mcp")
         agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
         name = name_of(agent, server, "echo")
-        switch_tools(agent, server, [], actor=alice.actor)
+        switch_tools(agent, server, off=["echo"], actor=alice.actor)
         (tool_off,) = call_all(agent, alice, (name, {"text": "x"}))
         McpServer.objects.update(is_enabled=False)
         (server_off,) = call_all(agent, alice, (name, {"text": "x"}))

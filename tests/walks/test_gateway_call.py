@@ -100,7 +100,7 @@ def test_a_server_nobody_connected_offers_a_tool_that_leads_to_the_link(
 def test_a_tool_that_is_switched_off_says_so_and_an_unassigned_one_is_unknown(
     aster: str, agent: Agent, alice: Person, weather: McpServer
 ) -> None:
-    switch_tools(agent, weather, ["list_cities", "compare_cities"], actor=alice.actor)
+    switch_tools(agent, weather, off=["get_forecast"], actor=alice.actor)
     tool = f"acme_weather_{weather.pk}__get_forecast"
     assert tool not in at_gateway(agent.gateway_url, alice.key(), names)
     with pytest.raises(MCPError, match=r"get_forecast is switched off for Helper. An admin can switch it on"):
