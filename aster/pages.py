@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Concatenate, ParamSpec, cast
 from urllib.parse import quote, urlsplit
@@ -76,6 +76,21 @@ def _offer_to_switch(request: ActorRequest, wanted: Organization) -> HttpRespons
 
 def show_problem(request: HttpRequest, status: int, title: str, detail: str) -> HttpResponse:
     return render(request, "error_page.html", {"status": status, "title": title, "detail": detail}, status=status)
+
+
+def ask_first(
+    request: HttpRequest,
+    title: str,
+    text: str,
+    *,
+    parent: tuple[str, str],
+    items: Sequence[str] = (),
+    confirm_text: str = "Delete",
+) -> HttpResponse:
+    """The page that asks before something is lost. `parent` is the address and name of the page to go back to."""
+    url, label = parent
+    context = {"title": title, "text": text, "items": items, "confirm_text": confirm_text, "cancel_url": url}
+    return render(request, "confirm.html", {**context, "parent_url": url, "parent_label": label})
 
 
 def flash_error(request: HttpRequest, error: AsterError) -> None:

@@ -18,7 +18,7 @@ from agents.models import Agent, AgentServer, ToolGrant
 from agents.services import agents, calls
 from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError
-from aster.pages import add_errors, hub_page
+from aster.pages import add_errors, ask_first, hub_page
 from aster.paging import page_of, query_without
 from integrations.models import McpServer, Tool
 from integrations.services.state import ServerState, connections_by_server, server_state, tool_counts
@@ -159,13 +159,11 @@ def delete_agent(request: ActorRequest, slug: str) -> HttpResponse:
         agents.delete_agent(agent, actor=request.actor)
         messages.success(request, f"{agent} was deleted.")
         return redirect("admin:agents")
-    context = {
-        "title": f"Delete {agent}?",
-        "text": "MCP clients that use its gateway URL stop working at once. This cannot be undone.",
-        "items": ["Servers and people's connections stay.", "The record of its calls stays in the activity."],
-        "confirm_text": "Delete agent",
-        "cancel_url": reverse("admin:agent", args=[agent.slug]),
-        "parent_url": reverse("admin:agent", args=[agent.slug]),
-        "parent_label": agent.name,
-    }
-    return render(request, "confirm.html", context)
+    return ask_first(
+        request,
+        f"Delete {agent}?",
+        "MCP clients that use its gateway URL stop working at once. This cannot be undone.",
+        parent=(reverse("admin:agent", args=[agent.slug]), agent.name),
+        items=["Servers and people's connections stay.", "The record of its calls stays in the activity."],
+        confirm_text="Delete agent",
+    )

@@ -15,7 +15,7 @@ from agents.models import LlmConfig
 from agents.services import agents
 from aster.accounts.access import ActorRequest
 from aster.errors import AsterError
-from aster.pages import add_errors, hub_page
+from aster.pages import add_errors, ask_first, hub_page
 from aster.paging import page_of, query_without
 
 
@@ -63,12 +63,5 @@ def delete_config(request: ActorRequest, pk: int) -> HttpResponse:
         agents.delete_llm_config(config, actor=request.actor)
         messages.success(request, f"{config} was deleted.")
         return redirect("admin:llm-configs")
-    url = reverse("admin:llm-configs")
-    context = {
-        "title": f"Delete {config}?",
-        "text": "Its API key is deleted with it. This cannot be undone.",
-        "cancel_url": url,
-        "parent_url": url,
-        "parent_label": "LLM configs",
-    }
-    return render(request, "confirm.html", context)
+    text = "Its API key is deleted with it. This cannot be undone."
+    return ask_first(request, f"Delete {config}?", text, parent=(reverse("admin:llm-configs"), "LLM configs"))

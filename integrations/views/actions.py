@@ -12,7 +12,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from aster.accounts.access import ActorRequest
-from aster.pages import back, hub_page
+from aster.pages import ask_first, back, hub_page
 from integrations.models import McpServer, TestStatus
 from integrations.services import servers
 from integrations.services.catalogue import tools_of
@@ -95,17 +95,14 @@ def delete_server(request: ActorRequest, slug: str) -> HttpResponse:
         servers.delete_server(server, actor=request.actor)
         messages.success(request, f"{server} is deleted.")
         return redirect("admin:integrations")
-    page = reverse("admin:server", args=[server.slug])
-    context = {
-        "title": f"Delete {server}?",
-        "text": "This cannot be undone.",
-        "items": _consequences(server),
-        "confirm_text": "Delete server",
-        "cancel_url": page,
-        "parent_url": page,
-        "parent_label": server.name,
-    }
-    return render(request, "confirm.html", context)
+    return ask_first(
+        request,
+        f"Delete {server}?",
+        "This cannot be undone.",
+        parent=(reverse("admin:server", args=[server.slug]), server.name),
+        items=_consequences(server),
+        confirm_text="Delete server",
+    )
 
 
 def _consequences(server: McpServer) -> list[str]:

@@ -17,7 +17,7 @@ from aster.accounts.access import ActorRequest
 from aster.accounts.forms import ApiKeyForm
 from aster.accounts.models import User
 from aster.errors import AsterError, NotFound
-from aster.pages import add_errors, hub_page
+from aster.pages import add_errors, ask_first, hub_page
 from aster.paging import page_of, query_without
 
 
@@ -72,13 +72,11 @@ def revoke_key(request: ActorRequest, pk: int) -> HttpResponse:
         messages.success(request, f"“{key}” was revoked.")
         return redirect("admin:api-keys")
     used = f"Last used {date_format(key.last_used_at, 'DATETIME_FORMAT')}." if key.last_used_at else "Never used."
-    context = {
-        "title": f"Revoke “{key}”?",
-        "text": "Scripts and MCP clients that use this key stop working at once. A revoked key cannot be brought back.",
-        "items": [f"Key {key.hint}, owned by {key.user.email}.", used],
-        "confirm_text": "Revoke",
-        "cancel_url": reverse("admin:api-keys"),
-        "parent_url": reverse("admin:api-keys"),
-        "parent_label": "API keys",
-    }
-    return render(request, "confirm.html", context)
+    return ask_first(
+        request,
+        f"Revoke “{key}”?",
+        "Scripts and MCP clients that use this key stop working at once. A revoked key cannot be brought back.",
+        parent=(reverse("admin:api-keys"), "API keys"),
+        items=[f"Key {key.hint}, owned by {key.user.email}.", used],
+        confirm_text="Revoke",
+    )

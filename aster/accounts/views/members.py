@@ -16,7 +16,7 @@ from aster.accounts.access import ActorRequest
 from aster.accounts.forms import ROLE_WORDS, AddMemberForm
 from aster.accounts.models import ApiKey, Membership, Role
 from aster.errors import AsterError, Conflict
-from aster.pages import add_errors, hub_page
+from aster.pages import add_errors, ask_first, hub_page
 from aster.paging import page_of, query_without
 
 
@@ -99,17 +99,16 @@ def remove_member(request: ActorRequest, pk: int) -> HttpResponse:
         messages.success(request, f"{membership.user} was removed. Their API keys have stopped working.")
         return redirect("admin:members")
     organization = request.actor.organization
-    context = {
-        "title": f"Leave {organization}?" if leaving else f"Remove {membership.user}?",
-        "text": f"{'You lose' if leaving else f'{membership.user.email} loses'} access to {organization} at once.",
-        "items": [
-            f"{'Your' if leaving else 'Their'} API keys of this organization stop working.",
-            f"{'Your' if leaving else 'Their'} connections are revoked at the providers and deleted.",
+    whose = "Your" if leaving else "Their"
+    return ask_first(
+        request,
+        f"Leave {organization}?" if leaving else f"Remove {membership.user}?",
+        f"{'You lose' if leaving else f'{membership.user.email} loses'} access to {organization} at once.",
+        parent=(reverse("admin:members"), "Members"),
+        items=[
+            f"{whose} API keys of this organization stop working.",
+            f"{whose} connections are revoked at the providers and deleted.",
             f"What {'you' if leaving else 'they'} did stays in the activity.",
         ],
-        "confirm_text": "Leave" if leaving else "Remove",
-        "cancel_url": reverse("admin:members"),
-        "parent_url": reverse("admin:members"),
-        "parent_label": "Members",
-    }
-    return render(request, "confirm.html", context)
+        confirm_text="Leave" if leaving else "Remove",
+    )
