@@ -254,6 +254,13 @@ ACTS: dict[str, Callable[[Page], None]] = {
 }
 
 
+def enter(page: Page, running: Installation, organization: str) -> None:
+    """Go on in another organization, as a link to it asks one to."""
+    page.goto(f"{running.url}/hub/integrations/?organization={organization}")
+    page.locator("main form[action*=switch]").get_by_role("button").first.click()
+    page.wait_for_url("**/hub/integrations/**")
+
+
 def further_states(page: Page, running: Installation) -> Iterator[str]:
     for name, address in ADDRESSES.items():
         page.goto(f"{running.url}{address}")
@@ -262,10 +269,12 @@ def further_states(page: Page, running: Installation) -> Iterator[str]:
         act(page)
         yield name
     page.goto(f"{running.url}/hub/integrations/?organization=empty-labs")
+    yield "switch-organization"
+    enter(page, running, "empty-labs")
     for path in EMPTY:
         page.goto(f"{running.url}/hub/{path}/")
         yield f"empty-{path.replace('/', '-')}"
-    page.goto(f"{running.url}/hub/integrations/?organization=acme-research")
+    enter(page, running, "acme-research")
 
 
 def signed_out_pages(page: Page, running: Installation) -> Iterator[str]:
