@@ -12,7 +12,7 @@ from zlib import crc32
 from django import template
 from django.forms import BoundField
 from django.utils import timezone
-from django.utils.html import escape, format_html
+from django.utils.html import conditional_escape, escape, format_html
 from django.utils.safestring import SafeString, mark_safe
 
 from .icons import ICONS
@@ -23,6 +23,7 @@ TINTS = 8
 _UNITS = ((365 * 86400, "year"), (30 * 86400, "month"), (86400, "day"), (3600, "hour"), (60, "minute"))
 _JSON_TOKEN = re.compile(r'("(?:\\.|[^"\\])*")(\s*:)?|\b(true|false|null)\b|(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)')
 _CONTROL = re.compile(r'<(input(?! type="hidden")|select|textarea)(?= )')
+_SHORT = re.compile(r"\b(api|id|llm|mcp|url|uri)\b", re.IGNORECASE)
 _BOOLEAN_IMAGE = re.compile(r'<img src="[^"]*" alt="(True|False|None)">')
 
 
@@ -145,6 +146,21 @@ def named_parts(field: BoundField) -> SafeString:
     return mark_safe(html)  # noqa: S308  (the widget's own HTML)
 
 
+@register.filter
+def as_label(text: object) -> str:
+    """The name of a model's field as a heading: "llm config" becomes "LLM config". HTML is left alone."""
+    if isinstance(text, SafeString):
+        return text
+    words = _SHORT.sub(lambda found: found[0].upper(), str(text))
+    return words[:1].upper() + words[1:]
+
+
+@register.filter
+def worded_booleans(html: str) -> SafeString:
+    """Badges in place of the pictures that Django's admin has for yes and no."""
+    return mark_safe(_BOOLEAN_IMAGE.sub(_word_boolean, conditional_escape(html)))  # noqa: S308  (escaped or safe already)
+
+
 @register.simple_tag
 def admin_cells(cells: Iterable[str], headers: Sequence[Mapping[str, Any]]) -> SafeString:
     """The cells of one change list row with their column's name (for stacked rows on phones) and worded booleans."""
@@ -155,7 +171,7 @@ def _labelled_cells(cells: Iterable[str], headers: Sequence[Mapping[str, Any]]) 
     for index, cell in enumerate(cells):
         header = headers[index] if index < len(headers) else {}
         label = str(header.get("text", "")) if "action-checkbox" not in str(header.get("class_attrib", "")) else ""
-        start = f'{cell[:3]} data-label="{escape(label[:1].upper() + label[1:])}"'
+        start = f'{cell[:3]} data-label="{escape(as_label(label))}"'
         rest = cell[3:] if "aria-label" in cell else _CONTROL.sub(rf'<\1 aria-label="{escape(label)}"', cell[3:])
         yield _BOOLEAN_IMAGE.sub(_word_boolean, start + rest)
 
