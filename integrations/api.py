@@ -10,6 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from aster.accounts.access import CONNECT, MANAGE, READ
+from aster.api import NewestFirst
 from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
 from aster.errors import AsterError, ConnectionRequired, InvalidInput, NotFound, UpstreamError
@@ -371,4 +372,4 @@ class ConnectionLedger(ActorView):
     @extend_schema(**docs.CONNECTION_LEDGER)
     def get(self, request: Request, pk: int) -> Response:
         connection = connections.find_connection(pk, actor=self.actor)
-        return self.page(attempts_of(connection), show_attempt)
+        return self.page(attempts_of(connection), show_attempt, NewestFirst)

@@ -5,6 +5,7 @@ Every secret field holds a word of its own; then every page and list a person ca
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ import pytest
 from celery.signals import before_task_publish
 from django.conf import settings
 from django.core import serializers
+from django.db import connection as database
 from django.test import Client
+from joserfc import jwk
 
 from agents.models import Agent, LlmConfig, ToolCall
 from agents.services.agents import save_agent, save_llm_config
@@ -27,8 +30,10 @@ from integrations.models import (
     Connection,
     McpServer,
     PendingAuthorization,
+    RefreshAttempt,
     Transport,
 )
+from integrations.services import ledger
 from integrations.services.doctor import diagnose
 from integrations.services.servers import save_server
 from integrations.services.targets import build_target
@@ -38,6 +43,7 @@ from tests.walks.conftest import callback_params, consent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+KEY = jwk.generate_key("EC", "P-256").as_dict(private=True)
 CANARY = re.compile(r"canary-[a-z-]+-[0-9]+")
 LINK = re.compile(r'(?:href|action|hx-get)="(/[^"#]*)')
 NEVER_VISITED = ("/logout", "/static/", "/export", "/api/mcp/", "/delete")
@@ -79,6 +85,7 @@ def tokens(alice: Person, world: DemoWorld) -> Iterator[set[str]]:
         actor=alice.actor,
         test=False,
     )  # fmt: skip
+    _add_key_client(alice)
     sign_in = AuthConfig(name="Acme ID", auth_type=AuthType.AUTHORIZATION_CODE, organization=alice.organization)
     notes = save_server(McpServer(name="Notes", url=world.notes_url), auth=sign_in, actor=alice.actor).server
     registration = ClientRegistration.objects.create(
@@ -99,12 +106,49 @@ def tokens(alice: Person, world: DemoWorld) -> Iterator[set[str]]:
     alice.api().get("/api/v1/oauth/callback", callback_params(consent(begun["authorization_url"])))
     alice.api().post(f"/api/v1/config/mcp-server/{notes.pk}/connect")  # leaves a pending journey with a verifier
     connection = Connection.objects.get(user=alice.user)
+    Connection.objects.filter(pk=connection.pk).update(id_token=word("id-token"))
+    _derive(notes, alice)
     pending = PendingAuthorization.objects.get()
     yield {connection.access_token, connection.refresh_token, pending.verifier}
     settings.ASTER_STDIO_COMMANDS.remove("/bin/true")
 
 
+def _add_key_client(alice: Person) -> None:
+    """A client with a private key: no word can stand in it, so its secret number is the canary."""
+    auth = AuthConfig(
+        name="Keyed client", auth_type=AuthType.CLIENT_CREDENTIALS, client_id="keyed",
+        client_private_key=json.dumps(KEY), token_url="http://127.0.0.1:1/token",
+    )  # fmt: skip
+    save_server(
+        McpServer(name="Robot", url="http://127.0.0.1:1/mcp", retry_attempts=0),
+        auth=auth,
+        actor=alice.actor,
+        test=False,
+    )
+
+
+def _derive(source: McpServer, alice: Person) -> None:
+    """A sign-in that is derived from another one, with a token that a script handed in."""
+    auth = AuthConfig(
+        name="Derived", auth_type=AuthType.TOKEN_EXCHANGE, client_id="derived", client_secret=word("derived"),
+        token_url="http://127.0.0.1:1/token", subject_config=source.auth_config,
+    )  # fmt: skip
+    save_server(
+        McpServer(name="Files", url="http://127.0.0.1:1/mcp", retry_attempts=0),
+        auth=auth,
+        actor=alice.actor,
+        test=False,
+    )
+    derived = Connection.objects.create(
+        auth_config=auth, user=alice.user, access_token=word("access"), subject_token=word("subject"),
+        subject_token_type="urn:ietf:params:oauth:token-type:access_token", client_id="derived",
+        client_secret=word("bound"), token_endpoint_auth_method="client_secret_basic", token_url=auth.token_url,
+    )  # fmt: skip
+    ledger.write(derived, "postponed", "call", generation=1, detail="The provider did not answer.")
+
+
 def leaks(text: str, tokens: set[str]) -> list[str]:
+    tokens = {*tokens, KEY["d"]}
     return [*CANARY.findall(text), *(token[:6] + "…" for token in tokens if token in text)]
 
 
@@ -146,6 +190,8 @@ def test_no_api_body_shows_a_secret(alice: Person, tokens: set[str]) -> None:
         for row in body.json().get("results", []):
             if path not in ("audit_events", "tool_calls"):
                 assert not leaks(api.get(f"/api/v1/{path}/{row['id']}").content.decode(), tokens)
+            if path == "connections":
+                assert not leaks(api.get(f"/api/v1/{path}/{row['id']}/refreshes").content.decode(), tokens)
 
 
 def test_no_log_line_or_task_message_holds_a_secret(
@@ -171,7 +217,7 @@ def test_no_log_line_or_task_message_holds_a_secret(
                     alice.api().patch(f"/api/v1/config/mcp-server/{server.pk}", {"is_enabled": enabled})
     finally:
         before_task_publish.disconnect(note)
-    connection = Connection.objects.get(user=alice.user)
+    connection = Connection.objects.get(user=alice.user, auth_config__name="Acme ID")
     tokens |= {connection.access_token, connection.refresh_token}
     aster_logs = "\n".join(r.getMessage() for r in caplog.records if not r.name.startswith(("django.db", "aster.demo")))
     assert not leaks(aster_logs, tokens)
@@ -183,11 +229,18 @@ def test_no_stored_record_but_the_encrypted_one_holds_a_secret(alice: Person, to
     for server in McpServer.objects.select_related("auth_config"):
         diagnose(server, actor=alice.actor)
     learned = McpServer.objects.values("last_test", "diagnosis")
-    rows = [*AuditEvent.objects.values(), *ToolCall.objects.values(), *learned]
+    rows = [*AuditEvent.objects.values(), *ToolCall.objects.values(), *RefreshAttempt.objects.values(), *learned]
     assert not leaks(str(rows), tokens)
     for model in (AuthConfig, McpServer, Connection, ClientRegistration, PendingAuthorization, LlmConfig):
         assert not leaks(serializers.serialize("json", model._default_manager.all()), tokens)
         assert not leaks(repr(list(model._default_manager.all())), tokens)
+
+
+def test_no_table_holds_a_secret_in_the_clear(alice: Person, tokens: set[str]) -> None:
+    with database.cursor() as cursor:
+        for table in database.introspection.table_names():
+            cursor.execute(f"SELECT * FROM {database.ops.quote_name(table)}")  # the names are the database's own
+            assert not leaks(str(cursor.fetchall()), tokens), table
 
 
 def test_what_reaches_a_server_does_not_print_its_credentials(alice: Person, tokens: set[str]) -> None:

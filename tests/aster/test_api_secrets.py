@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
 import pytest
+from joserfc import jwk
+from starlette.responses import JSONResponse
 
+from aster.demo.records import Client as ProviderClient
 from aster.demo.world import DemoWorld
 from integrations.models import Connection
 from tests.aster.api_contract import ContractClient
 from tests.conftest import Person
 from tests.fakes.mcp_servers import broken_app, guarded, modern_and_legacy_app, serve, unused_url
+from tests.fakes.provider import site
 from tests.walks.conftest import callback_params, consent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 CANARY = "canary-7f3c9a"
+# No word fits into a key; its id holds one, and a JWT's header shows it to the provider only.
+KEY = json.dumps({**jwk.generate_key("EC", "P-256").as_dict(private=True), "kid": CANARY})
 SERVERS = "/api/v1/config/mcp-server"
 
 AUTHS: list[dict[str, Any]] = [
@@ -30,6 +37,10 @@ AUTHS: list[dict[str, Any]] = [
         "auth_type": "AUTHORIZATION_CODE", "client_id": "c", "client_secret": CANARY,
         "authorization_url": "http://127.0.0.1:9/authorize", "token_url": "http://127.0.0.1:9/token",
         "extra_token_params": {"assertion": CANARY},
+    },
+    {
+        "auth_type": "CLIENT_CREDENTIALS", "client_id": "c", "client_private_key": KEY,
+        "token_url": "http://127.0.0.1:9/token",
     },
 ]  # fmt: skip
 
@@ -54,7 +65,13 @@ def use_everything(client: Listener, url: str, auth: dict[str, Any]) -> None:
     client.post(f"{SERVERS}/test", {"url": url, "auth_config": auth})
     client.post(SERVERS, body)
     client.put(f"{SERVERS}/secret", {**body, "test_connection": False})
-    for wrong in ({"custom_headers": {"Host": CANARY}}, {"custom_headers": {"X": f"{CANARY}\n"}}, {"token": [CANARY]}):
+    for wrong in (
+        {"custom_headers": {"Host": CANARY}},
+        {"custom_headers": {"X": f"{CANARY}\n"}},
+        {"token": [CANARY]},
+        {"client_private_key": f"{CANARY}\n"},
+        {"client_private_key": [CANARY]},
+    ):
         client.patch(f"{SERVERS}/secret", {"auth_config": wrong})
     client.post("/api/v1/config/agent", {"name": "Bot", "mcp_server_config_ids": ["secret"]})
     for path in ("", "/tools", "/connection"):
@@ -68,7 +85,7 @@ def use_everything(client: Listener, url: str, auth: dict[str, Any]) -> None:
     client.get("/api/v1/audit_events")
 
 
-@pytest.mark.parametrize("auth", AUTHS, ids=lambda auth: auth["auth_type"])
+@pytest.mark.parametrize("auth", AUTHS, ids=lambda auth: "-".join(auth)[:60])
 @pytest.mark.parametrize("kind", ["works", "refuses", "fails", "is down"])
 def test_what_is_planted_is_never_seen_again(
     alice: Person, caplog: pytest.LogCaptureFixture, auth: dict[str, Any], kind: str
@@ -114,3 +131,42 @@ def test_tokens_codes_and_states_are_never_seen_either(
         assert not any(secret in text for text in client.heard)
         ours = [record for record in caplog.records if not record.name.startswith(("asyncio", "sse_starlette"))]
         assert [record.getMessage() for record in ours if secret in record.getMessage()] == []
+
+
+def test_tokens_that_are_exchanged_are_never_seen_either(alice: Person, caplog: pytest.LogCaptureFixture) -> None:
+    """ID tokens and handed-in tokens, whether the providers take them, refuse them, or repeat them in their refusal."""
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("django.db.backends").setLevel(logging.INFO)
+    client = Listener(alice)
+    with site() as idp, site() as there:
+        idp.mcp.scopes_supported = ("read", "openid")
+        idp.provider.names_elsewhere = {there.origin: "derived"}
+        there.provider.trusts = {idp.origin: idp.provider.key}
+        there.provider.add_client(ProviderClient.with_secret("derived", CANARY))
+        portal = {"name": "Portal", "url": idp.mcp.url, "auth_config": {"auth_type": "AUTHORIZATION_CODE"}}
+        source = client.post(SERVERS, portal).json()["auth_config_id"]
+        url = client.post(f"{SERVERS}/portal/connect").json()["authorization_url"]
+        client.heard.pop()
+        params = callback_params(consent(url))
+        caplog.clear()  # the tests' own browser has talked
+        client.get("/api/v1/oauth/callback", params)
+        id_token = Connection.objects.get().id_token
+        derived = {"auth_type": "ID_JAG", "client_id": "derived", "client_secret": CANARY, "subject_config_id": source}
+        client.post(SERVERS, {"name": "Files", "url": there.mcp.url, "auth_config": derived})
+        handed_in = {"subject_token": id_token, "subject_token_type": "urn:ietf:params:oauth:token-type:id_token"}
+        assert client.post(f"{SERVERS}/files/connect", handed_in).json()["status"] == "connected"
+        assertions = [form["assertion"] for form in there.provider.forms]
+        for path in ("/tools", "/connection"):
+            client.get(f"{SERVERS}/files{path}")
+        for provider in (there.provider, idp.provider):
+            provider.answers["token"] = lambda form: JSONResponse({"error": "invalid_grant", "message": str(form)}, 400)
+            assert client.post(f"{SERVERS}/files/connect", handed_in).status_code == 502
+            provider.answers.clear()
+        assert client.post(f"{SERVERS}/portal/connect", handed_in).status_code == 400
+        for path in ("/api/v1/connections", "/api/v1/audit_events"):
+            client.get(path)
+    assert id_token and assertions
+    for secret in (id_token, *assertions, CANARY):
+        assert [text[:300] for text in client.heard if secret in text] == []
+        ours = [record for record in caplog.records if not record.name.startswith(("asyncio", "sse_starlette"))]
+        assert [record.getMessage()[:300] for record in ours if secret in record.getMessage()] == []

@@ -77,6 +77,7 @@ class Provider(AuthorizationServer):
     sends_iss: str | None = "its own"
     trusts: dict[str, Any] = field(default_factory=dict)
     names_elsewhere: dict[str, str] = field(default_factory=dict)
+    loses_answers: int = 0
 
     def __post_init__(self) -> None:
         self.forms: list[dict[str, str]] = []  # what the token endpoint was asked, in order
@@ -189,6 +190,13 @@ class Provider(AuthorizationServer):
         return dict(claims)
 
     # Grants
+
+    async def _token(self, request: Request) -> Response:
+        response = await super()._token(request)
+        if not self.loses_answers:
+            return response
+        self.loses_answers -= 1
+        return _HangUp()
 
     def checked_resource(self, params: Mapping[str, str]) -> str:
         if self.refuse_resource and "resource" in params:
