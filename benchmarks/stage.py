@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import multiprocessing
 import os
+import re
+import secrets
 import socket
 import statistics
 import sys
@@ -12,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from typing import ClassVar, cast
 
 
 def prepare_django() -> None:
@@ -67,13 +71,68 @@ def _serve_upstreams(sockets: list[socket.socket], delays: list[float]) -> None:
 def upstreams(delays: list[float]) -> Iterator[list[str]]:
     """URLs of one server per delay (seconds)."""
     sockets = [listen() for _ in delays]
-    process = multiprocessing.get_context("fork").Process(target=_serve_upstreams, args=(sockets, delays), daemon=True)
-    process.start()
-    urls = [f"http://127.0.0.1:{s.getsockname()[1]}/mcp" for s in sockets]
-    try:
+    with _beside(_serve_upstreams, sockets, delays):
         for one in sockets:
             await_port(one.getsockname()[1])
-        yield urls
+        yield [f"http://127.0.0.1:{s.getsockname()[1]}/mcp" for s in sockets]
+
+
+class _TokenEndpoint(asyncio.Protocol):
+    """The least that is a token endpoint with rotation: every refresh token is taken once, the answer comes late."""
+
+    spent: ClassVar[set[bytes]] = set()
+
+    def __init__(self, delay: float) -> None:
+        self._delay, self._received = delay, b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if blank and length and len(body) >= int(length[1]):
+            self._received = b""
+            asyncio.get_running_loop().call_later(self._delay, self._answer, body)
+
+    def _answer(self, form: bytes) -> None:
+        found = re.search(rb"refresh_token=([\w-]+)", form)
+        token, status = found[1] if found else b"", "200 OK"
+        answer: dict[str, object] = {"access_token": secrets.token_urlsafe(32), "token_type": "Bearer"}
+        answer |= {"refresh_token": secrets.token_urlsafe(32), "expires_in": 3600, "scope": "notes:read"}
+        if not token or token in self.spent:
+            status, answer = "400 Bad Request", {"error": "invalid_grant"}
+        self.spent.add(token)
+        body = json.dumps(answer)
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        self._transport.write((head + body).encode())
+
+
+def _serve_tokens(bound: socket.socket, delay: float) -> None:
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(lambda: _TokenEndpoint(delay), sock=bound, backlog=200)
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+@contextmanager
+def token_endpoint(delay: float) -> Iterator[str]:
+    """The URL of a token endpoint in a process of its own, which answers after `delay` seconds."""
+    bound = listen()
+    with _beside(_serve_tokens, bound, delay):
+        port = bound.getsockname()[1]
+        await_port(port)
+        yield f"http://127.0.0.1:{port}/token"
+
+
+@contextmanager
+def _beside(target: Callable[..., None], *args: object) -> Iterator[None]:
+    process = multiprocessing.get_context("fork").Process(target=target, args=args, daemon=True)
+    process.start()
+    try:
+        yield
     finally:
         process.terminate()
         process.join(5)

@@ -4,42 +4,39 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
+from celery.worker import state as worker_state
 from django.db import close_old_connections
 from django.utils import timezone
 
 from aster.accounts.access import Actor
 from aster.errors import AsterError
 from integrations.models import Connection, ConnectionStatus, McpServer, PendingAuthorization
-from integrations.services import disconnection, ledger, refresh, servers
+from integrations.services import disconnection, ledger, refresh_many, servers
 
+worker: Any = worker_state
 logger = logging.getLogger(__name__)
 
-# What one provider may cost a run in requests that fail: one that hangs must not hold up the grants of all others.
-PATIENCE_SECONDS = 5.0
 # A run of the catalogue ends before the next one starts; what is left stays due.
 SYNC_RUN_SECONDS = 45.0
 
 
-@shared_task(name="integrations.tasks.refresh_due_connections")
-def refresh_due_connections() -> None:
+@shared_task(name="integrations.tasks.refresh_due_connections", bind=True)
+def refresh_due_connections(self: Task[[], None]) -> None:
     """Renew every grant whose time has come. Run by several schedulers at once, each grant is still renewed once."""
-    wasted: Counter[str] = Counter()
-    for pk, provider in refresh.due_connections():
-        if wasted[provider] < PATIENCE_SECONDS:
-            started = time.monotonic()
-            if not _attempt(_refresh, pk):
-                wasted[provider] += time.monotonic() - started  # type: ignore[assignment]
+    refresh_many.refresh_due(stopping=_stopping(self))
 
 
-def _refresh(pk: int) -> None:
-    if trouble := refresh.refresh_if_due(pk):
-        raise trouble
+def _stopping(task: Task[[], None]) -> Callable[[], bool]:
+    """Whether the worker that runs this task was told to stop: a grant that is not asked for cannot get lost."""
+    if task.request.called_directly:
+        return lambda: False
+    # An exit code once the worker should end, and that may be 0.
+    return lambda: worker.should_stop is not None and worker.should_stop is not False
 
 
 @shared_task(name="integrations.tasks.sync_due_servers")

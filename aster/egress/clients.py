@@ -37,12 +37,16 @@ def _build_client(policy: Policy | None) -> httpx2.Client:
     return httpx2.Client(
         transport=EgressTransport(policy=policy),
         headers={"User-Agent": USER_AGENT},
-        # All tenants share this client: a cookie set for one must not be sent for another.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+        cookies=_no_cookies(),
         timeout=TIMEOUT,
         follow_redirects=False,
         trust_env=False,
     )
+
+
+def _no_cookies() -> CookieJar:
+    """For clients that all tenants share: a cookie set for one must not be sent for another."""
+    return CookieJar(DefaultCookiePolicy(allowed_domains=[]))
 
 
 @asynccontextmanager
@@ -52,9 +56,11 @@ async def async_client(
     auth: httpx2.Auth | None = None,
     timeout: httpx2.Timeout = ASYNC_TIMEOUT,
     policy: Policy | None = None,
+    shared: bool = False,
 ) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of one's own (headers, auth, cookies) over the pool kept for the running loop, if there is one.
 
+    One that is `shared` by several tenants takes no cookies.
     Without a kept pool, or with a `policy` of its own, its connections are closed at exit.
     """
     kept = _pools.get(asyncio.get_running_loop()) if policy is None else None
@@ -62,6 +68,7 @@ async def async_client(
         transport=_Borrowed(kept) if kept else AsyncEgressTransport(policy=policy),
         headers={"User-Agent": USER_AGENT, **(headers or {})},
         auth=auth,
+        cookies=_no_cookies() if shared else None,
         timeout=timeout,
         follow_redirects=False,
         trust_env=False,

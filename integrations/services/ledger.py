@@ -61,6 +61,12 @@ def entry(
     )
 
 
+def abandoned(connection: Connection, process: str) -> RefreshAttempt:
+    """A line about a process whose claim ran out before it said how its request had ended."""
+    words, generation = "It ended without saying whether the provider had answered.", connection.generation
+    return entry(connection, RefreshOutcome.ABANDONED, "", generation=generation, detail=words, process=process)
+
+
 def lost_answer(connection: Connection) -> bool:
     """Whether an answer to the present grant may have been lost: its refresh token may be spent without our knowing."""
     return connection.attempts.filter(generation=connection.generation, outcome__in=LOST).exists()

@@ -101,19 +101,9 @@ def refresh_if_due(pk: int) -> AsterError | None:
     return _renew(row, claim, "background") if row and claim else None
 
 
-def due_connections() -> list[tuple[int, str]]:
-    """The ids of the grants to refresh now, the most urgent first, each with the URL of its provider."""
-    due = Connection.objects.due(timezone.now()).order_by("refresh_at")
-    return list(due.values_list("pk", "token_url"))
-
-
 def claim_connection(connection: Connection) -> uuid.UUID | None:
-    """Take the row for one exchange with the provider; None if another process has it or it is not as it was read.
-
-    The database's clock alone decides when a claim has run out: those of the machines may differ.
-    """
+    """Take the row for one exchange with the provider; None if another process has it or it is not as it was read."""
     claim = uuid.uuid4()
-    free = Q(claimed_until=None) | Q(claimed_until__lt=Now())
     unchanged = Q(
         pk=connection.pk,
         generation=connection.generation,
@@ -121,24 +111,25 @@ def claim_connection(connection: Connection) -> uuid.UUID | None:
         status=ConnectionStatus.CONNECTED,
     )
     died = _died_holding(connection)
-    taken = Connection.objects.filter(free, unchanged).update(
-        claim=claim, claimed_until=Now() + LEASE, claimed_by=ledger.this_process()
-    )
+    taken = Connection.objects.filter(is_free(), unchanged).update(**claimed_values(claim))
     if taken and died:
-        note_abandoned(connection, died)
+        ledger.keep(ledger.abandoned(connection, died))
     return claim if taken else None
+
+
+def is_free() -> Q:
+    """No process holds the row. The database's clock alone decides when a claim has run out: machines' may differ."""
+    return Q(claimed_until=None) | Q(claimed_until__lt=Now())
+
+
+def claimed_values(claim: uuid.UUID) -> dict[str, Any]:
+    return {"claim": claim, "claimed_until": Now() + LEASE, "claimed_by": ledger.this_process()}
 
 
 def _died_holding(connection: Connection) -> str:
     """The process whose claim ran out before it said how its request ended; empty if there is none."""
     ran_out = Connection.objects.filter(pk=connection.pk, claimed_until__lt=Now()).exclude(claim=None)
     return ran_out.order_by("pk").values_list("claimed_by", flat=True).first() or ""
-
-
-def note_abandoned(connection: Connection, process: str) -> None:
-    words = "It ended without saying whether the provider had answered."
-    outcome, generation = RefreshOutcome.ABANDONED, connection.generation
-    ledger.keep(ledger.entry(connection, outcome, "", generation=generation, detail=words, process=process))
 
 
 def release_claim(connection: Connection, claim: uuid.UUID) -> None:
@@ -153,7 +144,7 @@ def _holder_died(connection: Connection, give_up: float) -> bool:
     ran_out = ExpressionWrapper(Q(claimed_until__lt=Now()), output_field=BooleanField())
     pause = 0.02
     while time.monotonic() < give_up:
-        _leave_database()
+        leave_database()
         time.sleep(pause)
         pause = min(pause * 1.5, 0.5)
         state = held.order_by("pk").values_list(ran_out, flat=True).first()
@@ -167,7 +158,7 @@ def _renew(held: Connection, claim: uuid.UUID, reason: str) -> AsterError | None
     started = time.monotonic()
     try:
         subject = find_subject(held)
-        _leave_database()
+        leave_database()
         with egress.deadline(TOKEN_REQUEST_SECONDS):
             answer = request_token(held.auth_config, held, subject)
     except AsterError as trouble:
@@ -224,7 +215,7 @@ def find_subject(connection: Connection) -> Subject | None:
     return Subject(id_token, token_requests.ID_TOKEN, source)
 
 
-def _leave_database() -> None:
+def leave_database() -> None:
     """Give the connection back before waiting: a provider may take long, and a pool has only so many."""
     if not database.in_atomic_block:
         database.close()
@@ -246,8 +237,7 @@ def store_refreshed(held: Connection, answer: tokens.TokenSet, reason: str = "ca
 
     If the connection was removed while the provider answered, the new grant is revoked instead of orphaned.
     """
-    merged = answer.merged_with(tokens.TokenSet(access_token=held.access_token, refresh_token=held.refresh_token))
-    values = stored_values(held, merged)
+    values = stored_values(held, answer)
     unchanged = Connection.objects.filter(pk=held.pk, generation=held.generation)
 
     def write() -> int:
@@ -258,7 +248,7 @@ def store_refreshed(held: Connection, answer: tokens.TokenSet, reason: str = "ca
                 ledger.write(held, RefreshOutcome.RENEWED, reason, generation=generation, seconds=seconds)
         return stored
 
-    if _insist(write):
+    if insist(write):
         return
     if Connection.objects.filter(auth_config=held.auth_config_id, user=held.user_id).exists():
         # Not revoked: at many providers that would end the newer grant of the same person and client as well.
@@ -267,12 +257,14 @@ def store_refreshed(held: Connection, answer: tokens.TokenSet, reason: str = "ca
             words = "A newer grant was stored meanwhile."
             ledger.write(held, RefreshOutcome.DROPPED, reason, generation=held.generation, detail=words)
         return
-    revoke_tokens(held.auth_config, held, access_token=merged.access_token, refresh_token=merged.refresh_token)
+    revoke_tokens(
+        held.auth_config, held, access_token=values["access_token"], refresh_token=values["refresh_token"] or None
+    )
 
 
-def stored_values(held: Connection, merged: tokens.TokenSet) -> dict[str, Any]:
+def stored_values(held: Connection, answer: tokens.TokenSet) -> dict[str, Any]:
     """The columns of a renewed grant: the next generation, with nothing left of claims and troubles."""
-    now = timezone.now()
+    now, merged = timezone.now(), answer.merged_with(tokens.TokenSet("", refresh_token=held.refresh_token))
     return {
         "access_token": merged.access_token,
         "refresh_token": merged.refresh_token or "",
@@ -291,7 +283,7 @@ def stored_values(held: Connection, merged: tokens.TokenSet) -> dict[str, Any]:
     }
 
 
-def _insist(write: Callable[[], int]) -> int:
+def insist(write: Callable[[], int]) -> int:
     """Write even if the database fails over or is locked: nobody else knows these tokens, the old ones are spent."""
     for pause in _STORE_PAUSES:
         try:

@@ -56,7 +56,7 @@ def test_a_token_without_a_known_end_is_used_until_it_is_rejected(
 ) -> None:
     connection = change(connection, expires_at=None, refresh_at=None)
     assert fresh_access_token(connection) == connection.access_token
-    assert refresh.due_connections() == []
+    assert not Connection.objects.due(timezone.now()).exists()
     assert fresh_access_token(connection, rejected=connection.access_token) != connection.access_token
     assert len(provider.token_requests) == 1
 

@@ -6,8 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -24,26 +23,17 @@ from aster.celery import enqueue
 from aster.demo.authorization_server import AuthorizationServer
 from aster.demo.world import DemoWorld
 from aster.embedded import background_work
-from integrations import tasks
 from integrations.models import Connection, McpServer
-from integrations.services import refresh
 from integrations.services.connections import begin_connection, complete_connection
 from integrations.tasks import refresh_due_connections, sync_due_servers, sync_server
 from tests.conftest import Person
 from tests.databases import environment_of_children, redis_url
-from tests.integrations.grants import Crew, Desk, change, crew, desk, is_live, provider, reread
+from tests.integrations.grants import Crew, Desk, change, crew, desk, is_live, provider, reread, wait_for
 from tests.walks.conftest import callback_params, consent
 
 __all__ = ["crew", "desk", "provider", "redis_url"]
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "It did not happen in time."
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -108,27 +98,6 @@ def test_one_grant_that_fails_does_not_stop_the_others(
     assert [reread(row).generation for row in grants] == [1, 1, 1, 2]
     assert reread(absurd).claim is None
     assert "failed" in caplog.text and fine.refresh_token not in caplog.text
-
-
-def test_a_provider_that_hangs_does_not_hold_up_the_others(
-    desk: Desk, alice: Person, provider: AuthorizationServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refresh, "TOKEN_REQUEST_SECONDS", 0.3)
-    monkeypatch.setattr(tasks, "PATIENCE_SECONDS", 0.1)
-    hanging = [desk.connect(alice) for _ in range(3)]
-    for row in hanging:
-        change(row, token_url=f"{provider.issuer}/token?hangs", refresh_at=timezone.now() - timedelta(hours=1))
-    fine = desk.connect(alice)
-    slow = {row.refresh_token for row in hanging}
-
-    def hang(form: Mapping[str, str]) -> None:
-        if form.get("refresh_token") in slow:
-            time.sleep(0.5)
-
-    provider.before_token = hang
-    refresh_due_connections()
-    assert reread(fine).generation == 2
-    assert Counter(reread(row).failures for row in hanging) == {1: 1, 0: 2}
 
 
 def test_a_server_is_tested_by_one_run_and_its_tools_are_kept(weather: McpServer, crew: Crew) -> None:

@@ -1,0 +1,128 @@
+"""Many grants at a time in the database: claimed by one statement, stored in one transaction.
+
+What a claim is, what is stored and what a failure means are the rules of `refresh`; these are its bulk forms, for the
+background refresh (docs/decisions/0007). A claim of a batch is one id for all of its rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from django.db import InterfaceError, OperationalError, transaction
+from django.db import connection as database
+from django.db.models import prefetch_related_objects
+from django.utils import timezone
+
+from aster.errors import AsterError
+from integrations.models import Connection, RefreshAttempt, RefreshOutcome
+from integrations.oauth.tokens import TokenSet
+from integrations.services import ledger, refresh
+
+logger = logging.getLogger(__name__)
+
+REASON = "background"
+# What asking for new tokens and storing them reads. The old access token is not worth decrypting.
+_READ = (
+    *("auth_config", "user", "refresh_token", "scopes", "client_id", "client_secret", "token_endpoint_auth_method"),
+    *("issuer", "token_url", "revocation_url", "resource", "generation", "failures", "claim", "claimed_by"),
+)
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """The provider's answer for a claimed row: until it is stored, this process alone knows these tokens."""
+
+    held: Connection
+    answer: TokenSet = field(repr=False)
+    seconds: float
+
+
+def claim_due(count: int, *, not_at: Collection[str] = (), not_these: Collection[int] = ()) -> list[Connection]:
+    """Claim up to `count` due grants, the most urgent first, without these ids and none at these token URLs."""
+    claim = uuid.uuid4()
+    due = Connection.objects.due(timezone.now()).filter(refresh.is_free())
+    due = due.exclude(token_url__in=not_at).exclude(pk__in=not_these)
+    with transaction.atomic():
+        # Locked, so that what is claimed is what was read; two workers take different rows instead of waiting. SQLite
+        # has no row locks and needs none: its transactions write one after the other (settings).
+        free = due.select_for_update(skip_locked=True).only(*_READ).order_by("refresh_at")
+        rows = list(free[:count])
+        if rows:
+            Connection.objects.filter(pk__in=[row.pk for row in rows]).update(**refresh.claimed_values(claim))
+            died = [ledger.abandoned(row, row.claimed_by) for row in rows if row.claim and row.claimed_by]
+            RefreshAttempt.objects.bulk_create(died)
+    for row in rows:
+        row.claim = claim
+    # One instance for all its connections: an auth config has secrets to decrypt too.
+    prefetch_related_objects(rows, "auth_config")
+    return rows
+
+
+def release(rows: Iterable[Connection]) -> None:
+    """Give claimed rows back that nothing was asked for."""
+    rows = list(rows)
+    for claim in {row.claim for row in rows}:
+        pks = [row.pk for row in rows if row.claim == claim]
+        Connection.objects.filter(pk__in=pks, claim=claim).update(claim=None, claimed_until=None)
+
+
+def note_trouble(held: Connection, trouble: AsterError, seconds: float) -> None:
+    """The provider gave no tokens for a claimed row."""
+    refresh.note_trouble(held, cast(uuid.UUID, held.claim), trouble, REASON, seconds=seconds)
+
+
+def store_renewed(answers: Sequence[Renewed]) -> None:
+    """Store every answer over the generation it came from, all at once or, if that does not fit, one by one."""
+    try:
+        statements = _write_statements(answers)
+        lines = [_line(one) for one in answers]
+        if refresh.insist(lambda: _write(statements, lines)):
+            return
+    except (OperationalError, InterfaceError):
+        raise  # The database is away: asking it once more for each would take longer than any claim lasts.
+    except Exception:
+        logger.exception("Renewed grants could not be stored together.")
+    for one in answers:
+        try:
+            refresh.store_refreshed(one.held, one.answer, REASON, seconds=one.seconds)
+        except Exception:
+            logger.exception("A renewed grant of connection %s could not be stored.", one.held.pk)
+
+
+def _line(one: Renewed) -> RefreshAttempt:
+    generation = one.held.generation + 1
+    return ledger.entry(one.held, RefreshOutcome.RENEWED, REASON, generation=generation, seconds=one.seconds)
+
+
+def _write_statements(answers: Sequence[Renewed]) -> dict[str, list[list[Any]]]:
+    """UPDATE statements with the rows of parameters for each; secrets are encrypted by their fields."""
+    statements: dict[str, list[list[Any]]] = {}
+    quote = database.ops.quote_name
+    meta = Connection._meta
+    known = {field.name: field for field in meta.concrete_fields}
+    # In one order everywhere, so that two transactions cannot wait for each other.
+    for one in sorted(answers, key=lambda one: one.held.pk):
+        values = refresh.stored_values(one.held, one.answer)
+        columns = ", ".join(f"{quote(str(known[name].column))} = %s" for name in values)
+        unchanged = f"{quote('id')} = %s AND {quote('generation')} = %s"
+        sql = f"UPDATE {quote(meta.db_table)} SET {columns} WHERE {unchanged}"  # noqa: S608
+        stored = [known[name].get_db_prep_save(value, connection=database) for name, value in values.items()]
+        statements.setdefault(sql, []).append([*stored, one.held.pk, one.held.generation])
+    return statements
+
+
+def _write(statements: dict[str, list[list[Any]]], lines: list[RefreshAttempt]) -> bool:
+    """False, with nothing written, if a single row is not of the generation its answer came from."""
+    with transaction.atomic():
+        for sql, rows in statements.items():
+            with database.cursor() as cursor:
+                cursor.executemany(sql, rows)
+                if cursor.rowcount != len(rows):
+                    transaction.set_rollback(True)
+                    return False
+        RefreshAttempt.objects.bulk_create(lines)
+    return True
