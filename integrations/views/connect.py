@@ -38,6 +38,7 @@ def connect_server(request: ActorRequest, slug: str) -> HttpResponse:
         return redirect("admin:server", server.slug)
     return_to = _return_path(request, server)
     try:
+        servers.require_enabled(server)
         begun = connections.begin_connection(auth, actor=request.actor, browser=browser, return_to=return_to)
     except AsterError as error:
         return _explain(request, server, error)

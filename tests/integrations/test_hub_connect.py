@@ -265,6 +265,25 @@ def test_a_script_follows_the_redirect_with_its_key(bob: Person, notes: McpServe
     assert (again.status_code, again.json()["code"]) == (400, "state_unknown")
 
 
+def test_a_script_hears_of_a_failed_callback_what_the_api_would_say(
+    bob: Person, notes: McpServer, provider: AuthorizationServer, client: Client
+) -> None:
+    begun = bob.api().post("/api/v1/config/mcp-server/acme-notes/connect").json()
+    params = callback_params(consent(begun["authorization_url"]))
+    provider.fail_next_token(503, "down", "text/plain", times=5)
+    failed = client.get(CALLBACK, params, headers={"X-API-Key": bob.key()})
+    assert (failed.status_code, failed.json()["step"]) == (502, "token")
+    assert {"hint", "retryable"} < failed.json().keys()
+
+
+def test_a_server_that_is_switched_off_is_not_connected_to(bob: Person, notes: McpServer) -> None:
+    McpServer.objects.update(is_enabled=False)
+    page = bob.browser().post(CONNECT)
+    assert page.status_code == 409
+    assert "Acme Notes is switched off. An admin can switch it on." in text_of(page)
+    assert not PendingAuthorization.objects.exists()
+
+
 def test_only_get_reaches_the_callback(bob: Person) -> None:
     browser = bob.browser()
     assert browser.post(CALLBACK).status_code == 405
