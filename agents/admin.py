@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -13,8 +13,6 @@ from agents.models import Agent, LlmConfig, ToolCall
 from agents.services import agents
 from agents.services.calls import visible_calls
 from aster.accounts import audit_words
-from aster.errors import AsterError
-from aster.pages import flash_error
 from aster.scoped_admin import OrgScopedAdmin, ViaFilter, actor_of
 from aster.templatetags.aster import duration_ms
 
@@ -54,16 +52,9 @@ class AgentAdmin(OrgScopedAdmin[Agent]):
         self._switch(request, chosen, False)
 
     def _switch(self, request: HttpRequest, chosen: QuerySet[Agent], enabled: bool) -> None:
-        count = 0
-        for agent in chosen:
-            agent.is_enabled = enabled
-            try:
-                agents.save_agent(agent, actor=actor_of(request))
-                count += 1
-            except AsterError as error:
-                flash_error(request, error)
-        if count:
-            messages.success(request, f"{count} {'enabled' if enabled else 'disabled'}.")
+        actor = actor_of(request)
+        done = "enabled" if enabled else "disabled"
+        self.run_each(request, chosen, lambda agent: agents.set_enabled(agent, enabled, actor=actor), done)
 
 
 @admin.register(LlmConfig)

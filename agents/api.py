@@ -10,7 +10,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from agents import api_docs as docs
-from agents.models import Agent, LlmConfig, ToolCall
+from agents.models import Agent, LlmConfig
 from agents.runtime.session import call_once, call_server
 from agents.serializers import (
     AgentIn,
@@ -23,6 +23,7 @@ from agents.serializers import (
 )
 from agents.services import agents, calls
 from aster.accounts.access import CALL
+from aster.accounts.models import is_row_id
 from aster.api import NewestFirst
 from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
@@ -59,7 +60,7 @@ class AgentView(ActorView):
 
     def _server_id(self, key: str) -> int:
         # Plain ids are looked up together, when they are assigned.
-        return int(key) if key.isdecimal() and len(key) < 19 else self._server(key, "mcp_server_config_ids").pk
+        return int(key) if is_row_id(key) else self._server(key, "mcp_server_config_ids").pk
 
     def _server(self, key: str, field: str) -> McpServer:
         try:
@@ -148,7 +149,7 @@ class ServerToolCall(ServerView):
 class LlmConfigList(ActorView):
     @extend_schema(**docs.LIST_LLM_CONFIGS)
     def get(self, request: Request) -> Response:
-        return self.page(LlmConfig.objects.filter(organization=self.actor.organization), show_llm_config)
+        return self.page(agents.visible_llm_configs(self.actor), show_llm_config)
 
     @extend_schema(**docs.CREATE_LLM_CONFIG)
     def post(self, request: Request) -> Response:
@@ -180,7 +181,5 @@ class LlmConfigDetail(ActorView):
 class ToolCallList(ActorView):
     @extend_schema(**docs.LIST_CALLS)
     def get(self, request: Request) -> Response:
-        rows = ToolCall.objects.filter(organization=self.actor.organization)
-        if not self.actor.is_admin:
-            rows = rows.filter(user=self.actor.user)
-        return self.page(self.choose(rows, "outcome", "tool_name", "via"), show_call, NewestFirst)
+        rows = self.choose(calls.visible_calls(self.actor), "outcome", "tool_name", "via")
+        return self.page(rows, show_call, NewestFirst)

@@ -111,6 +111,16 @@ def add_errors(form: BaseForm, error: AsterError) -> None:
 
 def back(request: HttpRequest, default: str) -> HttpResponseRedirect:
     """To the page a form was on: `next` in the form, else where the browser came from, if that is ours."""
-    wanted = request.POST.get("next") or urlsplit(request.headers.get("referer", "")).path or default
-    allowed = url_has_allowed_host_and_scheme(wanted, allowed_hosts={request.get_host()}) and wanted.startswith("/")
-    return HttpResponseRedirect(wanted if allowed else default)
+    wanted = request.POST.get("next") or urlsplit(request.headers.get("referer", "")).path
+    return HttpResponseRedirect(local_path(wanted, default))
+
+
+def local_path(wanted: str, default: str = "") -> str:
+    """`wanted` if it is a path of this site, else `default`: nobody may be sent on to somebody else's page."""
+    is_ours = wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
+    return wanted if is_ours and len(wanted) <= 500 else default
+
+
+def is_htmx(request: HttpRequest) -> bool:
+    """Whether htmx asks, and wants a part of the page instead of all of it."""
+    return bool(getattr(request, "htmx", False))

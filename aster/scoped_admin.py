@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from django.apps import apps
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import get_fields_from_path
 from django.db import transaction
 from django.db.models import Field, Model, QuerySet
@@ -131,6 +131,19 @@ class OrgScopedAdmin(_ModelAdmin[M]):
         with transaction.atomic():
             for obj in queryset:
                 self.delete_with_service(request, obj)
+
+    def run_each(self, request: HttpRequest, rows: QuerySet[M], verb: Callable[[M], object], done: str) -> None:
+        """Apply `verb` to each chosen row; one refusal stops none of the others."""
+        succeeded = 0
+        for row in rows:
+            try:
+                verb(row)
+                succeeded += 1
+            except AsterError as error:
+                flash_error(request, error)
+        if succeeded:
+            one, many = self.opts.verbose_name, self.opts.verbose_name_plural
+            messages.success(request, f"{succeeded} {one if succeeded == 1 else many} {done}.")
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         # What goes with an object is for its service to decide, not for the permissions of other lists.

@@ -12,7 +12,6 @@ from django.shortcuts import redirect
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from aster.accounts.models import User
 from aster.audited_admin import AuditedAdmin
 from aster.errors import AsterError
 from aster.scoped_admin import OrgScopedAdmin, actor_of
@@ -206,9 +205,8 @@ class ConnectionAdmin(AuditedAdmin[Connection]):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Connection]:
-        rows = super().get_queryset(request)
         actor = actor_of(request)
-        return rows if actor and actor.is_admin else rows.filter(user=cast(User, request.user))
+        return Connection.objects.visible_to(actor) if actor else Connection.objects.none()
 
     @admin.display(description="Person", ordering="user__email")
     def person(self, connection: Connection) -> str:

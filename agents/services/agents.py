@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Prefetch, ProtectedError, QuerySet
 from jsonschema import Draft202012Validator
@@ -55,6 +54,13 @@ def save_agent(
         for server, names in (switched_off or {}).items():
             switch_tools(agent, server, off=names, actor=actor)
     return agent
+
+
+def set_enabled(agent: Agent, enabled: bool, *, actor: Actor) -> None:
+    actor.require_admin()
+    if agent.is_enabled != enabled:
+        agent.is_enabled = enabled
+        audit.save_audited(agent, actor=actor, action="enabled" if enabled else "disabled")
 
 
 def check_input_schema(schema: object) -> None:
@@ -158,7 +164,7 @@ def visible_llm_configs(actor: Actor) -> QuerySet[LlmConfig]:
 
 
 def find_llm_config(pk: str | int, *, actor: Actor) -> LlmConfig:
-    rows = LlmConfig.objects.filter(organization=actor.organization)
+    rows = visible_llm_configs(actor)
     config = rows.filter(pk=int(pk)).first() if is_row_id(pk) else rows.filter(name=pk).first()
     if config is None:
         raise NotFound("There is no such LLM config.")
@@ -170,10 +176,6 @@ def save_llm_config(config: LlmConfig, *, actor: Actor) -> None:
     if config._state.adding:
         config.organization = actor.organization
     check_field_url(config.base_url, "base_url")
-    try:
-        config.full_clean()
-    except ValidationError as error:
-        raise audit.invalid_input(error) from None
     audit.save_audited(config, actor=actor)
 
 

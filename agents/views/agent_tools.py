@@ -19,8 +19,9 @@ from agents.models import Agent
 from agents.services import agents, calls
 from agents.views.agent_pages import agent_tabs
 from aster.accounts.access import Actor, ActorRequest
+from aster.accounts.models import is_row_id
 from aster.errors import AsterError, InvalidInput
-from aster.pages import flash_error, hub_page
+from aster.pages import flash_error, hub_page, is_htmx
 from integrations.models import McpServer, Tool
 from integrations.services.servers import find_server
 from integrations.services.state import ServerState, connections_by_server, server_state
@@ -106,7 +107,7 @@ def edit_tools(request: ActorRequest, slug: str) -> HttpResponse:
     if request.method == "POST":
         return _save_all(request, agent)
     search_at, words = request.GET.get("server", ""), request.GET.get("q", "").strip()[:100]
-    found_at = int(search_at) if search_at.isdecimal() and len(search_at) < 19 else None
+    found_at = int(search_at) if is_row_id(search_at) else None
     rows = server_rows(agent, request.actor, search_at=found_at, words=words)
     context = {**_context(agent, rows), "tabs": agent_tabs(agent, "agent-tools"), "open_at": found_at}
     return render(request, "agents/agent_tools.html", context)
@@ -115,7 +116,7 @@ def edit_tools(request: ActorRequest, slug: str) -> HttpResponse:
 def _save_all(request: ActorRequest, agent: Agent) -> HttpResponse:
     request.actor.require_admin()
     chosen = request.POST.getlist("server")
-    if not all(each.isdecimal() and len(each) < 19 for each in chosen):
+    if not all(map(is_row_id, chosen)):
         raise InvalidInput("Choose servers from the list.")
     assigned = {int(each) for each in chosen}
     off = agents.tools_switched_off(agent)
@@ -152,7 +153,7 @@ def edit_server_tools(request: ActorRequest, slug: str, server_id: int) -> HttpR
     agent = agents.find_agent(slug, actor=request.actor)
     # "All on" while a search is open means all that it found.
     words = (request.POST if request.method == "POST" else request.GET).get("q", "").strip()[:100]
-    if not request.htmx:  # type: ignore[attr-defined]
+    if not is_htmx(request):
         return redirect("admin:agent-tools", agent.slug)
     if request.method == "POST":
         try:

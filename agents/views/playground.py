@@ -24,7 +24,7 @@ from agents.views.results import Block, describe_size, result_blocks, result_siz
 from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError, ConnectionRequired, NotFound
 from aster.form_fields import JsonObjectField
-from aster.pages import hub_page
+from aster.pages import hub_page, is_htmx
 from integrations.models import McpServer, Tool
 from integrations.services.catalogue import tools_of
 from integrations.services.servers import find_server, learn_tools
@@ -206,7 +206,7 @@ def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) 
         # What the fields cannot show must be seen somewhere.
         "raw_open": bool(raw_problem) or "raw" in request.POST or not form.covers(arguments or {}),
     }
-    template = "agents/_playground_run.html" if request.htmx else "agents/playground_tool.html"  # type: ignore[attr-defined]
+    template = "agents/_playground_run.html" if is_htmx(request) else "agents/playground_tool.html"
     return render(request, template, context)
 
 

@@ -12,11 +12,10 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 
 from aster.accounts.access import ActorRequest
-from aster.pages import ask_first, back, hub_page
+from aster.pages import ask_first, back, hub_page, is_htmx
 from integrations.models import McpServer, TestStatus
 from integrations.services import servers
 from integrations.services.catalogue import tools_of
-from integrations.views.browser import is_htmx
 from integrations.views.cards import card_of
 
 Action = Callable[[ActorRequest, McpServer], HttpResponse]

@@ -1,11 +1,10 @@
-"""Facts about the browser that asks: which one a sign-in belongs to, where to go back to, whether htmx is there."""
+"""Which browser a sign-in belongs to."""
 
 from __future__ import annotations
 
 import secrets
 
 from django.http import HttpRequest
-from django.utils.http import url_has_allowed_host_and_scheme
 
 SESSION_BROWSER = "browser"
 
@@ -19,14 +18,3 @@ def browser_of(request: HttpRequest) -> str:
     if not isinstance(known, str):
         known = request.session[SESSION_BROWSER] = secrets.token_urlsafe(24)
     return known
-
-
-def local_path(wanted: str, default: str = "") -> str:
-    """`wanted` if it is a path of this site, else `default`: a sign-in must not end on somebody else's page."""
-    is_ours = wanted.startswith("/") and url_has_allowed_host_and_scheme(wanted, allowed_hosts=None)
-    return wanted if is_ours and len(wanted) <= 500 else default
-
-
-def is_htmx(request: HttpRequest) -> bool:
-    """Whether htmx asks, and wants a part of the page instead of all of it."""
-    return bool(getattr(request, "htmx", False))

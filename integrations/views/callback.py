@@ -17,10 +17,11 @@ from aster.accounts.authentication import UNKNOWN_KEY, presented_key
 from aster.accounts.services import authenticate_key
 from aster.api import error_body, refusal_body
 from aster.errors import AsterError, NotAllowed
+from aster.pages import local_path
 from integrations.models import AuthConfig, PendingAuthorization
 from integrations.serializers import show_connection
 from integrations.services import connections
-from integrations.views.browser import SESSION_BROWSER, local_path
+from integrations.views.browser import SESSION_BROWSER
 
 
 @require_GET

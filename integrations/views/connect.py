@@ -11,14 +11,14 @@ from django.urls import reverse
 
 from aster.accounts.access import ActorRequest
 from aster.errors import AsterError
-from aster.pages import back, hub_page
+from aster.pages import back, hub_page, local_path
 from integrations.models import Connection, McpServer
 from integrations.services import connections, disconnection, servers
 from integrations.services.links import is_made_for
 from integrations.services.state import connections_by_server
 from integrations.services.step_up import scopes_to_request
 from integrations.views.actions import home_of, server_action
-from integrations.views.browser import browser_of, local_path
+from integrations.views.browser import browser_of
 from integrations.views.cards import card_of
 
 

@@ -16,7 +16,7 @@ from django_htmx.http import trigger_client_event
 
 from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError, ConnectionTestFailed
-from aster.pages import hub_page
+from aster.pages import hub_page, is_htmx
 from integrations.forms import (
     AUTH_WORDS,
     CLIENT_WORDS,
@@ -31,8 +31,7 @@ from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, Tes
 from integrations.oauth.discovery import Discovery
 from integrations.services import servers, validation
 from integrations.services.discovery import Discovered, discover_server
-from integrations.views.browser import is_htmx
-from integrations.views.server import STEPS, show_server
+from integrations.views.server import STEPS
 
 
 @dataclass
@@ -146,7 +145,7 @@ def _save(request: ActorRequest, draft: Draft) -> HttpResponse:
 def discover(request: ActorRequest) -> HttpResponseBase:
     """Ask the URL how to sign in, and fill the form with the answer."""
     if request.method != "POST":
-        return _opened_as_link(request, "discover")
+        return redirect("admin:server-add")
     request.actor.require_admin()
     server = _from_hidden_field(request)
     found: Discovered | None = None
@@ -162,13 +161,6 @@ def discover(request: ActorRequest) -> HttpResponseBase:
     response = render(request, "integrations/_discovered.html", {**_context(draft), **context})
     # The choice cards were replaced: hub.js shows and hides the groups that depend on them when something changes.
     return trigger_client_event(response, "change", after="settle")
-
-
-def _opened_as_link(request: ActorRequest, slug: str) -> HttpResponseBase:
-    """The page of a server that happens to be called like this address, otherwise the empty form."""
-    if McpServer.objects.visible_to(request.actor).filter(slug=slug).exists():
-        return show_server(request, slug=slug)
-    return redirect("admin:server-add")
 
 
 def _found_values(found: Discovered | None) -> dict[str, Any]:
@@ -204,7 +196,7 @@ def _provider_of(found: Discovered | None) -> str:
 def try_unsaved(request: ActorRequest) -> HttpResponseBase:
     """Test what is typed, store nothing."""
     if request.method != "POST":
-        return _opened_as_link(request, "try")
+        return redirect("admin:server-add")
     request.actor.require_admin()
     draft = Draft.of(_from_hidden_field(request), request.actor, request.POST)
     result: servers.TestResult | None = None

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from agents.models import Agent, LlmConfig, ToolCall, ToolGrant
 from agents.services.agents import assigned_servers, save_agent, tools_switched_off
+from aster.accounts.models import AuditEvent
 from integrations.models import AuthConfig, AuthType, McpServer, Tool
 from tests.conftest import Person
 
@@ -353,6 +354,7 @@ def test_the_change_list_switches_agents_in_bulk(alice: Person, bob: Person) -> 
     chosen = {"action": "disable", "_selected_action": [agent.pk]}
     bob.browser().post("/hub/agents/agent/", chosen)
     assert Agent.objects.get().is_enabled
-    alice.browser().post("/hub/agents/agent/", chosen)
+    assert "1 agent disabled." in text_of(alice.browser().post("/hub/agents/agent/", chosen, follow=True))
     assert not Agent.objects.get().is_enabled
+    assert AuditEvent.objects.latest("pk").action == "disabled"
     assert alice.browser().get(f"/hub/agents/agent/{agent.pk}/change/")["Location"] == "/hub/agent/helper/"
