@@ -30,7 +30,7 @@ ELSEWHERE = {
     for verb in ("add", "change")
 }  # fmt: skip
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
