@@ -1,4 +1,4 @@
-"""Callbacks that were swapped, replayed or forged (RFC 9700 §4.4, RFC 9207): no code reaches a provider it is not of."""
+"""Callbacks that were swapped, replayed or forged (RFC 9700 §4.4, RFC 9207): no code reaches a foreign provider."""
 
 from __future__ import annotations
 
