@@ -61,7 +61,8 @@ class Provider(AuthorizationServer):
     public JWK, for private_key_jwt. refuse_resource: as Entra, answer `resource` with an error. granted: the scopes
     that people can be brought to grant (None: all they are asked for). sends_iss: the `iss` of the redirect, whatever
     is announced (None: leave it out). trusts: issuer → key whose assertions are taken (ID-JAG). names_elsewhere: other
-    authorization server → what this one calls the client there.
+    authorization server → what this one calls the client there. loses_answers: how many of the next token answers
+    are lost on the way, after what was asked has been done. registrations_meet: where registrations wait.
     """
 
     people: Sequence[Any] = DEMO_PEOPLE
@@ -78,6 +79,7 @@ class Provider(AuthorizationServer):
     trusts: dict[str, Any] = field(default_factory=dict)
     names_elsewhere: dict[str, str] = field(default_factory=dict)
     loses_answers: int = 0
+    registrations_meet: asyncio.Barrier | None = None
 
     def __post_init__(self) -> None:
         self.forms: list[dict[str, str]] = []  # what the token endpoint was asked, in order
@@ -152,6 +154,8 @@ class Provider(AuthorizationServer):
 
     async def _register(self, request: Request) -> Response:
         asked = json.loads(await request.body())
+        if self.registrations_meet:
+            await self.registrations_meet.wait()
         if asked.get("token_endpoint_auth_method") not in self.registration_methods:
             self.registration_attempts.append(asked)
             words = f"Use {' or '.join(self.registration_methods)}."
@@ -226,8 +230,15 @@ class Provider(AuthorizationServer):
         if kind == "access_token" and (grant := self.lookup(token)):
             return grant.person
         if kind == "id_token":
-            return str(self._verified(token, self.key, aud=client.client_id)["sub"])
+            return self._subject_of_id_token(token, client)
         raise OAuthError("invalid_grant", f"The subject token is not a live {kind}.")
+
+    def _subject_of_id_token(self, token: str, client: Client) -> str:
+        try:
+            return str(self._verified(token, self.key, aud=client.client_id)["sub"])
+        except OAuthError as error:
+            # RFC 8693 §2.2.2 is about the token, not about the client that shows it.
+            raise OAuthError("invalid_grant", error.description) from None
 
     def _exchange_token(self, client: Client, form: Mapping[str, str]) -> dict[str, Any]:
         person = self._person_of(client, form)

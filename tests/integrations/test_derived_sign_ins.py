@@ -334,6 +334,14 @@ def test_an_assertion_that_is_an_ordinary_token_is_not_passed_on(jag: Company, a
     assert jag.there.provider.forms == []
 
 
+@pytest.mark.xfail(strict=True, reason="find_subject() shows an ID token that has expired while the access token lasts")
+def test_an_id_token_that_ran_out_before_the_access_token_is_renewed_first(jag: Company, alice: Person) -> None:
+    source, connection = sign_in(jag.portal, alice), derive(jag, alice)
+    ran_out = jag.idp.provider.sign(seconds=-60, sub="Ada Park", aud=source.client_id)
+    Connection.objects.filter(pk=source.pk).update(id_token=ran_out)
+    assert jag.there.provider.lookup(fresh_access_token(run_out(connection)))
+
+
 # --- What may be a source ---------------------------------------------------------------------------------------------
 
 
