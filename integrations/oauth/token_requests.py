@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote_plus, urlencode
@@ -95,6 +95,7 @@ class TokenRequest:
     now: datetime
     hide: tuple[str | None, ...] = field(default=(), repr=False)
     token_types: tuple[str, ...] = ()
+    issued: str = ""
 
 
 class Revocation(NamedTuple):
@@ -158,8 +159,10 @@ def exchange_token(
         **{"subject_token": subject_token, "subject_token_type": subject_token_type, "scope": scope},
         **{"requested_token_type": requested_token_type, "audience": audience},
     }
-    accepted = ("n_a",) if requested_token_type == ID_JAG else ()
-    return ask(_build(endpoint, TOKEN_EXCHANGE, sent, now, hide=(subject_token,), token_types=accepted), http)
+    request = _build(endpoint, TOKEN_EXCHANGE, sent, now, hide=(subject_token,))
+    if requested_token_type == ID_JAG:
+        request = replace(request, token_types=("n_a",), issued=ID_JAG)
+    return ask(request, http)
 
 
 def assert_identity(
@@ -227,8 +230,9 @@ def _unavailable_if_silent() -> Iterator[None]:
 
 
 def _read(request: TokenRequest, answer: Answer) -> TokenSet:
+    expected: dict[str, Any] = {"token_types": request.token_types, "issued": request.issued}
     return parse_token_response(
-        answer.status, answer.headers, answer.body, now=request.now, hide=request.hide, token_types=request.token_types
+        answer.status, answer.headers, answer.body, now=request.now, hide=request.hide, **expected
     )
 
 
@@ -239,7 +243,6 @@ def _build(
     now: datetime | None,
     *,
     hide: tuple[str | None, ...],
-    token_types: tuple[str, ...] = (),
 ) -> TokenRequest:
     refuse_reserved(endpoint.extra, TOKEN_PARAMETERS)
     configured = dict(endpoint.extra)
@@ -248,7 +251,7 @@ def _build(
     body: str = prepare_token_request(grant_type, urlencode(configured), resource=endpoint.resource, **sent)
     url, headers, signed = _sign(endpoint, endpoint.url, body)
     hide = (*hide, endpoint.client_secret)
-    return TokenRequest(url, headers, signed, now or datetime.now(UTC), hide, token_types)
+    return TokenRequest(url, headers, signed, now or datetime.now(UTC), hide)
 
 
 def _sign(endpoint: TokenEndpoint, url: str, body: str) -> tuple[str, dict[str, str], bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from base64 import urlsafe_b64decode
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -97,12 +99,14 @@ def parse_token_response(
     now: datetime,
     hide: Collection[str | None] = (),
     token_types: Collection[str] = (),
+    issued: str = "",
 ) -> TokenSet:
     """The tokens in a token endpoint's answer that was asked for at `now` (aware).
 
     `hide` lists the secrets of the request: they are blanked where the provider repeats them. `token_types` are
-    accepted besides bearer (`n_a`, RFC 8693 §2.2.1, for what is no access token). Raises TokenRefused,
-    TokenUnavailable (429 and 5xx, whatever the body says), or UpstreamError(step="token") for an answer that is none.
+    accepted besides bearer (`n_a` for what is no access token), and `issued` is the type that an exchange must have
+    given (RFC 8693 §2.2.1). Raises TokenRefused, TokenUnavailable (429 and 5xx, whatever the body says), or
+    UpstreamError(step="token") for an answer that is none.
     """
     if status in (408, 425, 429) or status >= 500:
         raise TokenUnavailable(
@@ -119,6 +123,9 @@ def parse_token_response(
     if not 200 <= status < 300:
         words = describe_error(document, hide=hide) or "no reason given"
         raise _unusable(f"The provider's token endpoint answered HTTP {status}: {words}")
+    if issued and document.get("issued_token_type") != issued:
+        # A token of another kind is good for something else: it must not be passed on as what was asked for.
+        raise _unusable("The provider exchanged the token for one of another type than was asked for.")
     return _read_tokens(document, now, token_types)
 
 
@@ -162,6 +169,15 @@ def _read_expiry(expires_in: object, now: datetime) -> datetime | None:
     if math.isnan(seconds) or seconds <= 0:
         return None
     return now.astimezone(UTC) + timedelta(seconds=min(seconds, _LONGEST_LIFE.total_seconds()))
+
+
+def id_token_ran_out(id_token: str, now: datetime, leeway: timedelta = timedelta(seconds=30)) -> bool:
+    """Whether an ID token says that it ends before it could arrive. Read, not verified: its issuer does that."""
+    try:
+        claims = json.loads(urlsafe_b64decode(f"{id_token.split('.')[1]}=="))
+        return bool(datetime.fromtimestamp(float(claims["exp"]), UTC) - leeway <= now)
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, OSError):
+        return False
 
 
 def _read_scope(scope: object) -> str | None:

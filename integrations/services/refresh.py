@@ -27,6 +27,7 @@ from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, UpstreamError
 from integrations.models import AuthType, Connection, ConnectionStatus, RefreshOutcome
 from integrations.oauth import token_requests, tokens
+from integrations.oauth.tokens import id_token_ran_out
 from integrations.services import ledger
 from integrations.services.grants import (
     TOKEN_REQUEST_SECONDS,
@@ -205,7 +206,11 @@ def find_subject(connection: Connection) -> Subject | None:
     token = fresh_access_token(theirs)
     if auth.auth_type == AuthType.TOKEN_EXCHANGE:
         return Subject(token, token_requests.ACCESS_TOKEN, source)
-    id_token = _load(theirs.pk).id_token
+    theirs = _load(theirs.pk)
+    if theirs.id_token and theirs.can_refresh and id_token_ran_out(theirs.id_token, timezone.now()):
+        # It may end before the access token does; the provider gives a new one with the next.
+        theirs = refresh(theirs, forced=True)
+    id_token = theirs.id_token
     if not id_token:
         raise UpstreamError(
             f"{source} gave no ID token, which {auth} needs.",

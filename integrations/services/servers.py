@@ -316,7 +316,7 @@ def delete_server(server: McpServer, *, actor: Actor) -> None:
     with transaction.atomic():
         auth = server.auth_config
         audit.delete_audited(server, actor=actor)
-        if auth and not auth.servers.exists() and not auth.connections.exists():
+        if auth and not (auth.servers.exists() or auth.connections.exists() or auth.derived_configs.exists()):
             audit.delete_audited(auth, actor=actor)
 
 
@@ -327,7 +327,8 @@ def delete_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
     try:
         audit.delete_audited(auth, actor=actor)
     except ProtectedError:
-        names = ", ".join(auth.servers.values_list("name", flat=True)[:5])
+        users = [*auth.servers.values_list("name", flat=True), *auth.derived_configs.values_list("name", flat=True)]
+        names = ", ".join(users[:5])
         raise Conflict(f"Still used by {names}. Change or delete that first.", code="in_use") from None
 
 

@@ -14,11 +14,12 @@ from joserfc import jwt
 from aster.accounts.models import AuditEvent
 from aster.demo.records import Client as ProviderClient
 from aster.demo.records import Grant
+from aster.errors import Conflict
 from integrations.models import AuthConfig, AuthType, Connection, McpServer
 from integrations.services.connections import begin_connection, complete_connection
 from integrations.services.disconnection import disconnect
 from integrations.services.refresh import fresh_access_token, refresh_if_due
-from integrations.services.servers import delete_auth_config
+from integrations.services.servers import delete_auth_config, delete_server
 from tests.conftest import Person, body
 from tests.fakes.provider import ALGORITHMS, JWT_BEARER, TOKEN_EXCHANGE, TOKEN_TYPE, Site
 from tests.integrations.hub import auth_of
@@ -323,7 +324,6 @@ def test_either_providers_refusal_is_shown_and_stores_nothing(
     assert Connection.objects.count() == 1
 
 
-@pytest.mark.xfail(strict=True, reason="exchange_token() does not look at issued_token_type (RFC 8693 §2.2.1)")
 def test_an_assertion_that_is_an_ordinary_token_is_not_passed_on(jag: Company, alice: Person) -> None:
     """An IdP that answers the exchange with something else than an assertion would have Aster leak a live token."""
     sign_in(jag.portal, alice)
@@ -334,12 +334,19 @@ def test_an_assertion_that_is_an_ordinary_token_is_not_passed_on(jag: Company, a
     assert jag.there.provider.forms == []
 
 
-@pytest.mark.xfail(strict=True, reason="find_subject() shows an ID token that has expired while the access token lasts")
 def test_an_id_token_that_ran_out_before_the_access_token_is_renewed_first(jag: Company, alice: Person) -> None:
     source, connection = sign_in(jag.portal, alice), derive(jag, alice)
     ran_out = jag.idp.provider.sign(seconds=-60, sub="Ada Park", aud=source.client_id)
     Connection.objects.filter(pk=source.pk).update(id_token=ran_out)
     assert jag.there.provider.lookup(fresh_access_token(run_out(connection)))
+
+
+def test_a_sign_in_that_others_are_derived_from_is_not_deleted(jag: Company, alice: Person) -> None:
+    delete_server(jag.portal, actor=alice.actor)
+    source = AuthConfig.objects.get(pk=jag.auth.subject_config_id)
+    Connection.objects.filter(auth_config=source).delete()
+    with pytest.raises(Conflict, match=f"Still used by {jag.auth.name}"):
+        delete_auth_config(source, actor=alice.actor)
 
 
 # --- What may be a source ---------------------------------------------------------------------------------------------
