@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import httpx2
@@ -69,7 +70,7 @@ def send(
     with (
         _in_our_words(url, step),
         egress.deadline(seconds),
-        http.stream(method, url, headers=_asking(headers), content=content, follow_redirects=False) as response,
+        http.stream(method, _parse(url), headers=_asking(headers), content=content, follow_redirects=False) as response,
     ):
         body = bytearray()
         for chunk in response.iter_bytes():
@@ -92,7 +93,9 @@ async def send_async(
         try:
             async with (
                 asyncio.timeout(seconds),
-                http.stream(method, url, headers=_asking(headers), content=content, follow_redirects=False) as response,
+                http.stream(
+                    method, _parse(url), headers=_asking(headers), content=content, follow_redirects=False
+                ) as response,
             ):
                 body = bytearray()
                 async for chunk in response.aiter_bytes():
@@ -100,6 +103,11 @@ async def send_async(
                 return Answer(url, response.status_code, response.headers, bytes(body))
         except TimeoutError:
             raise egress.DeadlineExceeded(seconds) from None
+
+
+@lru_cache(maxsize=512)  # the same few token endpoints, over and over
+def _parse(url: str) -> httpx2.URL:
+    return httpx2.URL(url)
 
 
 def _asking(headers: Mapping[str, str] | None) -> dict[str, str]:

@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote_plus, urlencode
 
-from authlib.oauth2.auth import ClientAuth, encode_client_secret_post, encode_none
-from authlib.oauth2.rfc6749.parameters import prepare_token_request
+from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
 from aster.errors import InvalidInput, UpstreamError
@@ -248,7 +247,8 @@ def _build(
     configured = dict(endpoint.extra)
     if endpoint.audience and not sent.get("audience"):
         configured["audience"] = endpoint.audience
-    body: str = prepare_token_request(grant_type, urlencode(configured), resource=endpoint.resource, **sent)
+    said = {"grant_type": grant_type, "resource": endpoint.resource, **sent}
+    body = urlencode({**configured, **{name: value for name, value in said.items() if value}})
     url, headers, signed = _sign(endpoint, endpoint.url, body)
     hide = (*hide, endpoint.client_secret)
     return TokenRequest(url, headers, signed, now or datetime.now(UTC), hide)
@@ -286,9 +286,22 @@ def _encode_client_secret_basic(
     return uri, {**headers, "authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}, body
 
 
+def _encode_client_secret_post(
+    client: Any, method: str, uri: str, headers: dict[str, str], body: str
+) -> tuple[str, dict[str, str], str]:
+    return uri, headers, f"{body}&{urlencode({'client_id': client.client_id, 'client_secret': client.client_secret})}"
+
+
+def _encode_none(
+    client: Any, method: str, uri: str, headers: dict[str, str], body: str
+) -> tuple[str, dict[str, str], str]:
+    # Appended: authlib's own take the whole body apart and put it together again, for every request.
+    return uri, headers, f"{body}&{urlencode({'client_id': client.client_id})}"
+
+
 _AUTH_METHODS: dict[str, Any] = {
     "client_secret_basic": _encode_client_secret_basic,
-    "client_secret_post": encode_client_secret_post,
-    "none": encode_none,
+    "client_secret_post": _encode_client_secret_post,
+    "none": _encode_none,
     "private_key_jwt": encode_private_key_jwt,
 }

@@ -14,11 +14,11 @@ from typing import Any, cast
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db import connection as database
-from django.db.models import prefetch_related_objects
+from django.db.models import Prefetch, prefetch_related_objects
 from django.utils import timezone
 
 from aster.errors import AsterError
-from integrations.models import Connection, RefreshAttempt, RefreshOutcome
+from integrations.models import AuthConfig, Connection, RefreshAttempt, RefreshOutcome
 from integrations.oauth.tokens import TokenSet
 from integrations.services import ledger, refresh
 
@@ -30,6 +30,7 @@ _READ = (
     *("auth_config", "user", "refresh_token", "scopes", "client_id", "client_secret", "token_endpoint_auth_method"),
     *("issuer", "token_url", "revocation_url", "resource", "generation", "failures", "claim", "claimed_by"),
 )
+_NOT_FOR_TOKENS = ("custom_headers", "token", "password")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def claim_due(count: int, *, not_at: Collection[str] = (), not_these: Collection
     for row in rows:
         row.claim = claim
     # One instance for all its connections: an auth config has secrets to decrypt too.
-    prefetch_related_objects(rows, "auth_config")
+    prefetch_related_objects(rows, Prefetch("auth_config", AuthConfig.objects.defer(*_NOT_FOR_TOKENS)))
     return rows
 
 
@@ -100,19 +101,21 @@ def _line(one: Renewed) -> RefreshAttempt:
 
 def _write_statements(answers: Sequence[Renewed]) -> dict[str, list[list[Any]]]:
     """UPDATE statements with the rows of parameters for each; secrets are encrypted by their fields."""
-    statements: dict[str, list[list[Any]]] = {}
-    quote = database.ops.quote_name
-    meta = Connection._meta
-    known = {field.name: field for field in meta.concrete_fields}
+    by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
+    known = {field.name: field for field in Connection._meta.concrete_fields}
     # In one order everywhere, so that two transactions cannot wait for each other.
     for one in sorted(answers, key=lambda one: one.held.pk):
         values = refresh.stored_values(one.held, one.answer)
-        columns = ", ".join(f"{quote(str(known[name].column))} = %s" for name in values)
-        unchanged = f"{quote('id')} = %s AND {quote('generation')} = %s"
-        sql = f"UPDATE {quote(meta.db_table)} SET {columns} WHERE {unchanged}"  # noqa: S608
         stored = [known[name].get_db_prep_save(value, connection=database) for name, value in values.items()]
-        statements.setdefault(sql, []).append([*stored, one.held.pk, one.held.generation])
-    return statements
+        by_columns.setdefault(tuple(values), []).append([*stored, one.held.pk, one.held.generation])
+    return {_update_statement([str(known[name].column) for name in names]): rows for names, rows in by_columns.items()}
+
+
+def _update_statement(columns: Iterable[str]) -> str:
+    quote = database.ops.quote_name
+    changes = ", ".join(f"{quote(column)} = %s" for column in columns)
+    unchanged = f"{quote('id')} = %s AND {quote('generation')} = %s"
+    return f"UPDATE {quote(Connection._meta.db_table)} SET {changes} WHERE {unchanged}"  # noqa: S608
 
 
 def _write(statements: dict[str, list[list[Any]]], lines: list[RefreshAttempt]) -> bool:
