@@ -10,7 +10,7 @@ from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from aster.demo.world import DemoWorld
-from integrations.models import AuthConfig, McpServer
+from integrations.models import AuthConfig, AuthType, McpServer
 from integrations.services.servers import save_server
 from tests.browser.chromium import ARGUMENTS, find_chromium
 from tests.conftest import PASSWORD, Person
@@ -53,6 +53,12 @@ def add_server(person: Person, name: str, url: str, auth: AuthConfig | None = No
     server = McpServer(name=name, url=url)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(save_server, server, auth=auth, actor=person.actor).result().server
+
+
+@pytest.fixture
+def notes(world: DemoWorld, alice: Person) -> McpServer:
+    auth = AuthConfig(name="Acme ID", auth_type=AuthType.AUTHORIZATION_CODE, organization=alice.organization)
+    return add_server(alice, "Acme Notes", world.notes_url, auth)
 
 
 @pytest.fixture
