@@ -66,9 +66,10 @@ browser:
 screenshots: .venv/.dev browser ## Take pictures of every hub page into screenshots/
 	@$(BIN)/python -m tests.browser.screenshots
 
-benchmark: .venv/.dev ## Measure turns and gateway calls, as ratios
+benchmark: .venv/.dev ## Measure turns, gateway calls and the background refresh, as ratios
 	@$(BIN)/python -m benchmarks.turn
 	@$(BIN)/python -m benchmarks.gateway
+	@$(BIN)/python -m benchmarks.refresh
 
 # The public MCP conformance suite and a Node for it, exactly as locked; nothing of it runs while it is installed.
 conformance/node_modules/.installed: conformance/package.json conformance/package-lock.json
