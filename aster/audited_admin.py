@@ -6,18 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Page, Paginator
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
 from aster.accounts.audit_words import Change, action_words, describe_changes, via_words
 from aster.accounts.models import AuditEvent
 from aster.accounts.services import visible_events
-from aster.errors import AsterError
-from aster.pages import flash_error
 from aster.scoped_admin import M, OrgScopedAdmin, actor_of
 
 
@@ -81,16 +77,3 @@ class AuditedAdmin(OrgScopedAdmin[M]):
             "opts": self.opts,
         }
         return TemplateResponse(request, "admin/object_history.html", context)
-
-    def run_each(self, request: HttpRequest, rows: QuerySet[M], verb: Any, done: str) -> None:
-        """Apply `verb` to each chosen row; one refusal stops none of the others."""
-        succeeded = 0
-        for row in rows:
-            try:
-                verb(row)
-                succeeded += 1
-            except AsterError as error:
-                flash_error(request, error)
-        if succeeded:
-            one, many = self.opts.verbose_name, self.opts.verbose_name_plural
-            messages.success(request, f"{succeeded} {one if succeeded == 1 else many} {done}.")
