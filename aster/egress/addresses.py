@@ -186,13 +186,17 @@ def check_target(url: httpx2.URL, policy: Policy) -> tuple[str, int]:
 
     InvalidInput (`invalid_url`) for what no policy could allow, ForbiddenAddress for what the policy refuses.
     """
-    host = url.raw_host.decode("ascii")
-    if url.scheme not in ("http", "https") or not host:
-        start = "http:// or https://" if policy.debug or policy.allowed else "https://"
-        raise _invalid(f"Use a URL that starts with {start} and names a host.")
     if url.userinfo:
         raise _invalid("Remove the user name and password from the URL. Put credentials into the sign-in settings.")
-    port = (443 if url.scheme == "https" else 80) if url.port is None else url.port
+    return _check_origin(url.scheme, url.raw_host.decode("ascii"), url.port, policy)
+
+
+@lru_cache(maxsize=1024)  # asked for every request
+def _check_origin(scheme: str, host: str, port: int | None, policy: Policy) -> tuple[str, int]:
+    if scheme not in ("http", "https") or not host:
+        start = "http:// or https://" if policy.debug or policy.allowed else "https://"
+        raise _invalid(f"Use a URL that starts with {start} and names a host.")
+    port = (443 if scheme == "https" else 80) if port is None else port
     if not 0 < port < 65536:
         raise _invalid("The port must be between 1 and 65535.")
     address = parse_literal(host)
@@ -203,7 +207,7 @@ def check_target(url: httpx2.URL, policy: Policy) -> tuple[str, int]:
         vet(host, [host], port, policy)
     elif _top_label(host) == "localhost" and not policy.debug:  # RFC 6761 §6.3: always loopback, no need to look it up
         raise ForbiddenAddress(_explain_refusal(host, Reach.LOOPBACK))
-    if url.scheme == "http" and not policy.debug and not policy.lists(host, port):
+    if scheme == "http" and not policy.debug and not policy.lists(host, port):
         raise ForbiddenAddress(
             f"Use https:// for {host}. Plain http is only for hosts the operator lists in ASTER_ALLOWED_HOSTS_PRIVATE."
         )

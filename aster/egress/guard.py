@@ -20,6 +20,7 @@ import httpx2
 from aster.egress.addresses import Policy, Resolver, check_target, parse_literal, resolve_with_system, start_lookup, vet
 from aster.egress.body import MAX_RESPONSE_BYTES, Intake
 from aster.egress.deadline import DeadlineStream, clip, within_deadline
+from aster.egress.streams import AsyncioBackend
 from aster.errors import ForbiddenAddress, InvalidInput
 
 LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30)
@@ -106,7 +107,7 @@ class AsyncEgressTransport(httpx2.AsyncBaseTransport):
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_AsyncGuardedBackend(policy, resolver, connector or httpcore2.AnyIOBackend()),
+            network_backend=_AsyncGuardedBackend(policy, resolver, connector or AsyncioBackend()),
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
