@@ -1,7 +1,7 @@
 """The only way out: every HTTP request Aster makes goes through here. Nothing else imports httpx2's clients.
 
-`client()` is for sync code, `async with async_client() as http` for the async edge; `check_url(url)` belongs before a
-URL is stored, and `explain(error, url)` turns whatever went wrong into words for the person who typed it.
+`client()` is for sync code, `async with async_client() as http` for the async edge, `AsyncLine` for very many requests
+to few addresses; `check_url(url)` belongs before a URL is stored, and `explain(error, url)` turns whatever went wrong into words for the person who typed it.
 """
 
 from aster.egress.addresses import Policy, Resolver, check_url
@@ -10,16 +10,19 @@ from aster.egress.clients import ASYNC_TIMEOUT, TIMEOUT, async_client, client, k
 from aster.egress.deadline import DeadlineExceeded, deadline
 from aster.egress.failures import explain
 from aster.egress.guard import AsyncEgressTransport, EgressTransport, NameNotFound, RequestRefused, tls_context
+from aster.egress.lines import AsyncLine, Reply
 
 __all__ = [
     "ASYNC_TIMEOUT",
     "MAX_RESPONSE_BYTES",
     "TIMEOUT",
     "AsyncEgressTransport",
+    "AsyncLine",
     "DeadlineExceeded",
     "EgressTransport",
     "NameNotFound",
     "Policy",
+    "Reply",
     "RequestRefused",
     "Resolver",
     "ResponseTooLarge",

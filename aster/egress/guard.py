@@ -72,7 +72,7 @@ class EgressTransport(httpx2.BaseTransport):
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        with _translate():
+        with translate():
             guarded = _guard_request(request, self._policy)
             guarded.extensions["timeout"] = {key: clip(left) for key, left in guarded.extensions["timeout"].items()}
             response = self._pool.handle_request(guarded)
@@ -107,11 +107,11 @@ class AsyncEgressTransport(httpx2.AsyncBaseTransport):
             max_connections=limits.max_connections,
             max_keepalive_connections=limits.max_keepalive_connections,
             keepalive_expiry=limits.keepalive_expiry,
-            network_backend=_AsyncGuardedBackend(policy, resolver, connector or AsyncioBackend()),
+            network_backend=AsyncGuardedBackend(policy, resolver, connector or AsyncioBackend()),
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        with _translate():
+        with translate():
             response = await self._pool.handle_async_request(_guard_request(request, self._policy))
             try:
                 headers, intake = _open_response(request, response)
@@ -159,7 +159,7 @@ class _GuardedBackend(httpcore2.NetworkBackend):
         return start_lookup(self._resolver, host, port).result(budget.split(1))
 
 
-class _AsyncGuardedBackend(httpcore2.AsyncNetworkBackend):
+class AsyncGuardedBackend(httpcore2.AsyncNetworkBackend):
     def __init__(self, policy: Policy | None, resolver: Resolver, connector: httpcore2.AsyncNetworkBackend) -> None:
         self._policy, self._resolver, self._connector = policy, resolver, connector
 
@@ -216,7 +216,7 @@ class _Body(httpx2.SyncByteStream):
         self._response, self._intake = response, intake
 
     def __iter__(self) -> Iterator[bytes]:
-        with _translate():
+        with translate():
             with closing(cast("Generator[bytes]", iter(cast("Iterable[bytes]", self._response.stream)))) as chunks:
                 for chunk in chunks:
                     yield from self._intake.feed(chunk)
@@ -231,7 +231,7 @@ class _AsyncBody(httpx2.AsyncByteStream):
         self._response, self._intake = response, intake
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _translate():
+        with translate():
             async with aclosing(
                 cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", self._response.stream)))
             ) as chunks:
@@ -292,7 +292,7 @@ def _lookup_errors(host: str) -> Iterator[None]:
 
 
 @contextmanager
-def _translate() -> Iterator[None]:
+def translate() -> Iterator[None]:
     """Our refusals and httpcore2's errors as what httpx2 promises: an httpx2.TransportError."""
     try:
         yield

@@ -150,6 +150,10 @@ class _Stream(httpcore2.AsyncNetworkStream):
     ) -> httpcore2.AsyncNetworkStream:
         self._flush()
         loop, inbox = asyncio.get_running_loop(), self._inbox
+        if inbox.data:
+            # Said in the clear by whoever is on the way. Kept, it would be read as the first words of the TLS session.
+            await self.aclose()
+            raise httpcore2.ConnectError("The server spoke before the TLS handshake.")
         try:
             with _as_connect_errors():
                 async with asyncio.timeout(timeout):

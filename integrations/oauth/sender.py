@@ -20,7 +20,6 @@ from aster.errors import UpstreamError
 
 # What every function that talks to a provider takes: `aster.egress.client()`, or a plain client in tests.
 Http: TypeAlias = httpx2.Client
-AsyncHttp: TypeAlias = httpx2.AsyncClient
 
 MAX_BODY = 1024 * 1024
 TOTAL_SECONDS = 15.0
@@ -74,12 +73,14 @@ def send(
     ):
         body = bytearray()
         for chunk in response.iter_bytes():
-            _take(body, chunk, response, step)
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise egress.ResponseTooLarge(MAX_BODY)
         return Answer(url, response.status_code, response.headers, bytes(body))
 
 
 async def send_async(
-    http: AsyncHttp,
+    line: egress.AsyncLine,
     method: str,
     url: str,
     *,
@@ -91,18 +92,13 @@ async def send_async(
     """As `send()`, without holding a thread while the other side takes its time."""
     with _in_our_words(url, step):
         try:
-            async with (
-                asyncio.timeout(seconds),
-                http.stream(
-                    method, _parse(url), headers=_asking(headers), content=content, follow_redirects=False
-                ) as response,
-            ):
-                body = bytearray()
-                async for chunk in response.aiter_bytes():
-                    _take(body, chunk, response, step)
-                return Answer(url, response.status_code, response.headers, bytes(body))
+            async with asyncio.timeout(seconds):
+                reply = await line.exchange(
+                    method, _parse(url), headers=_asking(headers), content=content or b"", limit=MAX_BODY
+                )
         except TimeoutError:
             raise egress.DeadlineExceeded(seconds) from None
+    return Answer(url, reply.status, reply.headers, reply.body)
 
 
 @lru_cache(maxsize=512)  # the same few token endpoints, over and over
@@ -118,6 +114,8 @@ def _asking(headers: Mapping[str, str] | None) -> dict[str, str]:
 def _in_our_words(url: str, step: str) -> Iterator[None]:
     try:
         yield
+    except egress.ResponseTooLarge:
+        raise UpstreamError(f"{_parse(url).host} sent more than {MAX_BODY // 1024} KiB.", step=step) from None
     except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
         error = egress.explain(exc, url)
         error.step = step
@@ -125,12 +123,6 @@ def _in_our_words(url: str, step: str) -> Iterator[None]:
             error = NoAnswer(error.message, step=step, code=error.code, retryable=error.retryable, hint=error.hint)
         # The cause carries the request, and with it the client's secret: not into a traceback.
         raise error from None
-
-
-def _take(body: bytearray, chunk: bytes, response: httpx2.Response, step: str) -> None:
-    body += chunk
-    if len(body) > MAX_BODY:
-        raise UpstreamError(f"{response.url.host} sent more than {MAX_BODY // 1024} KiB.", step=step)
 
 
 def read_json_object(body: bytes) -> dict[str, Any] | None:

@@ -17,13 +17,13 @@ from urllib.parse import quote_plus, urlencode
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
 
+from aster import egress
 from aster.errors import InvalidInput, UpstreamError
 from integrations.oauth.authorization import refuse_reserved
 from integrations.oauth.client_assertion import encode_private_key_jwt
 from integrations.oauth.sender import (
     TOTAL_SECONDS,
     Answer,
-    AsyncHttp,
     Http,
     NoAnswer,
     read_json_object,
@@ -209,11 +209,11 @@ def ask(request: TokenRequest, http: Http) -> TokenSet:
     return _read(request, answer)
 
 
-async def ask_async(request: TokenRequest, http: AsyncHttp, *, seconds: float = TOTAL_SECONDS) -> TokenSet:
+async def ask_async(request: TokenRequest, line: egress.AsyncLine, *, seconds: float = TOTAL_SECONDS) -> TokenSet:
     """As `ask()`, on the event loop; all of it within `seconds`."""
     with _unavailable_if_silent():
         answer = await send_async(
-            http, "POST", request.url, step="token", headers=request.headers, content=request.body, seconds=seconds
+            line, "POST", request.url, step="token", headers=request.headers, content=request.body, seconds=seconds
         )
     return _read(request, answer)
 

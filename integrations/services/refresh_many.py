@@ -22,7 +22,6 @@ from aster import egress
 from aster.errors import AsterError
 from aster.threads import in_db_thread, in_waiting_thread
 from integrations.models import Connection
-from integrations.oauth.sender import AsyncHttp
 from integrations.oauth.token_requests import ask_async
 from integrations.oauth.tokens import TokenRefused
 from integrations.services import batches, grants, refresh
@@ -39,6 +38,8 @@ START_SECONDS = 5.0
 RUN_SECONDS = 45.0
 # What one provider may cost a run in requests that fail: one that hangs must not hold up the grants of all others.
 PATIENCE_SECONDS = 5.0
+
+REST_SECONDS = 0.03
 
 _running = threading.Lock()
 
@@ -176,17 +177,17 @@ class _Run:
 
     async def _serve(self, provider: _Provider, row: Connection | None) -> None:
         """One lane."""
-        async with egress.async_client(timeout=egress.TIMEOUT, shared=True) as http:
+        async with egress.AsyncLine() as line:
             while row:
-                await self._renew(provider, row, http)
+                await self._renew(provider, row, line)
                 self._open_lanes(provider)
                 row = self._next(provider) if provider.lanes <= provider.limit else None
 
-    async def _renew(self, provider: _Provider, held: Connection, http: AsyncHttp) -> None:
+    async def _renew(self, provider: _Provider, held: Connection, line: egress.AsyncLine) -> None:
         """One exchange with the provider, under the claim. Whatever goes wrong, the others go on."""
         started = time.monotonic()
         try:
-            trouble = await self._ask(held, http)
+            trouble = await self._ask(held, line)
         except Exception:
             logger.exception("The refresh of connection %s failed.", held.pk)
             self._broken.add(held.pk)
@@ -202,7 +203,7 @@ class _Run:
         else:
             provider.failed(time.monotonic() - started)
 
-    async def _ask(self, held: Connection, http: AsyncHttp) -> AsterError | None:
+    async def _ask(self, held: Connection, line: egress.AsyncLine) -> AsterError | None:
         if held.auth_config.is_derived:
             # Several requests, perhaps after a refresh of its source: too rare for a way of its own.
             await in_db_thread(batches.release, [held])
@@ -210,7 +211,7 @@ class _Run:
         started = time.monotonic()
         try:
             request = grants.renewal_request(held.auth_config, held)
-            answer = await ask_async(request, http, seconds=grants.TOKEN_REQUEST_SECONDS)
+            answer = await ask_async(request, line, seconds=grants.TOKEN_REQUEST_SECONDS)
         except AsterError as trouble:
             seconds = time.monotonic() - started
             await in_db_thread(batches.note_trouble, held, trouble, seconds)
@@ -223,7 +224,10 @@ class _Run:
 
 
 class _Store:
-    """Stores answers as they come: at once if it is idle, otherwise all that came meanwhile in one transaction."""
+    """Stores answers as they come: at once if it is idle, otherwise all that came meanwhile in one transaction.
+
+    A transaction and the way to its thread cost as much as storing ten rows, so the next one comes after a short rest.
+    """
 
     def __init__(self) -> None:
         self._pending: list[tuple[batches.Renewed, asyncio.Future[None]]] = []
@@ -248,6 +252,7 @@ class _Store:
             else:
                 for _renewed, stored in taken:
                     stored.set_result(None)
+            await asyncio.sleep(REST_SECONDS)
         self._writing = None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from aster.egress import Policy, async_client, client
+from aster.egress import AsyncLine, Policy, client
 from aster.errors import UpstreamError
 from integrations.oauth.sender import MAX_BODY, Answer, read_json_object, send, send_async
 from tests.integrations.oauth.wire import Wire
@@ -24,9 +24,8 @@ def in_thread(way: Wire | Policy, *args: Any, **kwargs: Any) -> Answer:
 
 def on_loop(way: Wire | Policy, *args: Any, **kwargs: Any) -> Answer:
     async def run() -> Answer:
-        opened = way.open_async() if isinstance(way, Wire) else async_client(policy=way)
-        async with opened as http:
-            return await send_async(http, *args, **kwargs)
+        async with way.line() if isinstance(way, Wire) else AsyncLine(policy=way) as line:
+            return await send_async(line, *args, **kwargs)
 
     return asyncio.run(run())
 
