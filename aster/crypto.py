@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _FORMAT = b"a1"
 _KEY_ID_BYTES = 4
+# How "not set" is stored. Its length would tell in any case, and most secret fields of most rows are empty.
+NOTHING = b""
 
 
 class DecryptionFailed(Exception):
@@ -83,7 +85,7 @@ def decrypt(stored: bytes) -> Any:
 
 def is_current(stored: bytes) -> bool:
     """Whether the first key of the ring wrote this value (otherwise `rotate_keys` rewrites it)."""
-    return stored.startswith(_FORMAT + _current_ring()[0].key_id)
+    return stored == NOTHING or stored.startswith(_FORMAT + _current_ring()[0].key_id)
 
 
 class _Unreadable:
@@ -108,12 +110,17 @@ def is_unreadable(value: object) -> bool:
 class _EncryptedField(EncryptedMixin):
     """Stores ciphertext; has no lookups but `isnull`; never serialised by `dumpdata`."""
 
+    _empty: type[Any]
     _unreadable: type[_Unreadable]
 
     def _dump(self, value: Any) -> bytes:
-        return value.stored if isinstance(value, _Unreadable) else encrypt(value)
+        if isinstance(value, _Unreadable):
+            return value.stored
+        return encrypt(value) if value else NOTHING
 
     def _load(self, value: bytes) -> Any:
+        if value == NOTHING:
+            return self._empty()
         try:
             return decrypt(value)
         except DecryptionFailed:
@@ -139,6 +146,7 @@ class EncryptedTextField(_EncryptedField, models.TextField):  # type: ignore[typ
 
     base_class = models.TextField
     wasinstance = True
+    _empty = str
     _unreadable = _UnreadableText
 
 
@@ -147,6 +155,7 @@ class EncryptedJSONField(_EncryptedField, models.JSONField):  # type: ignore[mis
 
     base_class = models.JSONField
     wasinstance = True
+    _empty = dict
     _unreadable = _UnreadableDict
 
     def from_db_value(self, value: Any, *args: Any, **kwargs: Any) -> Any:

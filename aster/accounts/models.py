@@ -64,8 +64,11 @@ class AuditedModel(models.Model):
 
     def remember(self) -> None:
         """Take the present values as the stored ones."""
-        present = [field.attname for field in self._meta.concrete_fields if field.attname in self.__dict__]
-        self._loaded = {name: copy.deepcopy(self.__dict__[name]) for name in present}
+        values, names = self.__dict__, [field.attname for field in self._meta.concrete_fields]
+        self._loaded = {name: values[name] for name in names if name in values}
+        for name, value in self._loaded.items():
+            if isinstance(value, (list, dict)):
+                self._loaded[name] = copy.deepcopy(value)
 
     def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
         super().refresh_from_db(*args, **kwargs)

@@ -88,3 +88,13 @@ def test_keys_are_shown_once_and_matched_in_constant_time() -> None:
     assert key.text not in repr(key)
     for odd in ("", "ask", "ask_short_x", "xyz_000000000000_x"):
         assert crypto.SecretKey.lookup_of(odd, "ask") is None
+
+
+def test_a_secret_that_is_not_set_needs_no_key(config: AuthConfig, settings: Settings) -> None:
+    config.token, config.custom_headers = "", {}
+    config.save()
+    assert stored_bytes("token") == stored_bytes("custom_headers") == b""
+    settings.ASTER_ENCRYPTION_KEYS = ["another"]
+    stored = AuthConfig.objects.get()
+    assert (stored.token, stored.custom_headers) == ("", {})
+    assert not crypto.is_unreadable(stored.token)
