@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from django.db import InterfaceError, OperationalError, transaction
 from django.db import connection as database
-from django.db.models import Prefetch, prefetch_related_objects
+from django.db.models import Field, Prefetch, prefetch_related_objects
 from django.utils import timezone
 
 from aster.errors import AsterError
@@ -78,10 +78,11 @@ def note_trouble(held: Connection, trouble: AsterError, seconds: float) -> None:
 
 def store_renewed(answers: Sequence[Renewed]) -> None:
     """Store every answer over the generation it came from, all at once or, if that does not fit, one by one."""
+    # In one order everywhere, so that two transactions cannot wait for each other.
+    answers = sorted(answers, key=lambda one: one.held.pk)
     try:
-        statements = _write_statements(answers)
-        lines = [_line(one) for one in answers]
-        if refresh.insist(lambda: _write(statements, lines)):
+        updates, lines = _updates(answers), _ledger_lines(answers)
+        if refresh.insist(lambda: _write(updates, lines)):
             return
     except (OperationalError, InterfaceError):
         raise  # The database is away: asking it once more for each would take longer than any claim lasts.
@@ -94,21 +95,16 @@ def store_renewed(answers: Sequence[Renewed]) -> None:
             logger.exception("A renewed grant of connection %s could not be stored.", one.held.pk)
 
 
-def _line(one: Renewed) -> RefreshAttempt:
-    generation = one.held.generation + 1
-    return ledger.entry(one.held, RefreshOutcome.RENEWED, REASON, generation=generation, seconds=one.seconds)
-
-
-def _write_statements(answers: Sequence[Renewed]) -> dict[str, list[list[Any]]]:
+def _updates(answers: Sequence[Renewed]) -> dict[str, list[list[Any]]]:
     """UPDATE statements with the rows of parameters for each; secrets are encrypted by their fields."""
     by_columns: dict[tuple[str, ...], list[list[Any]]] = {}
-    known = {field.name: field for field in Connection._meta.concrete_fields}
-    # In one order everywhere, so that two transactions cannot wait for each other.
-    for one in sorted(answers, key=lambda one: one.held.pk):
+    fields = {field.name: field for field in Connection._meta.concrete_fields}
+    settled = {name: _prepared(fields[name], value) for name, value in refresh.SETTLED.items()}
+    for one in answers:
         values = refresh.stored_values(one.held, one.answer)
-        stored = [known[name].get_db_prep_save(value, connection=database) for name, value in values.items()]
-        by_columns.setdefault(tuple(values), []).append([*stored, one.held.pk, one.held.generation])
-    return {_update_statement([str(known[name].column) for name in names]): rows for names, rows in by_columns.items()}
+        row = [settled[name] if name in settled else _prepared(fields[name], values[name]) for name in values]
+        by_columns.setdefault(tuple(values), []).append([*row, one.held.pk, one.held.generation])
+    return {_update_statement([str(fields[name].column) for name in names]): rows for names, rows in by_columns.items()}
 
 
 def _update_statement(columns: Iterable[str]) -> str:
@@ -118,14 +114,32 @@ def _update_statement(columns: Iterable[str]) -> str:
     return f"UPDATE {quote(Connection._meta.db_table)} SET {changes} WHERE {unchanged}"  # noqa: S608
 
 
-def _write(statements: dict[str, list[list[Any]]], lines: list[RefreshAttempt]) -> bool:
+def _ledger_lines(answers: Sequence[Renewed]) -> tuple[str, list[list[Any]]]:
+    """An INSERT statement with the parameters of a line for each answer: all alike, but for these three columns."""
+    line = ledger.entry(answers[0].held, RefreshOutcome.RENEWED, REASON, generation=0)
+    fields = [field for field in RefreshAttempt._meta.concrete_fields if not field.primary_key]
+    alike = {str(field.column): _prepared(field, field.pre_save(line, add=True)) for field in fields}
+    rows = []
+    for one in answers:
+        milliseconds = ledger.milliseconds(one.seconds)
+        own = {"connection_id": one.held.pk, "generation": one.held.generation + 1, "duration_ms": milliseconds}
+        rows.append([*(alike | own).values()])
+    quote = database.ops.quote_name
+    names, places = ", ".join(map(quote, alike)), ", ".join(["%s"] * len(alike))
+    return f"INSERT INTO {quote(RefreshAttempt._meta.db_table)} ({names}) VALUES ({places})", rows  # noqa: S608
+
+
+def _prepared(field: Field[Any, Any], value: Any) -> Any:
+    return field.get_db_prep_save(value, connection=database)
+
+
+def _write(updates: dict[str, list[list[Any]]], lines: tuple[str, list[list[Any]]]) -> bool:
     """False, with nothing written, if a single row is not of the generation its answer came from."""
-    with transaction.atomic():
-        for sql, rows in statements.items():
-            with database.cursor() as cursor:
-                cursor.executemany(sql, rows)
-                if cursor.rowcount != len(rows):
-                    transaction.set_rollback(True)
-                    return False
-        RefreshAttempt.objects.bulk_create(lines)
+    with transaction.atomic(), database.cursor() as cursor:
+        for sql, rows in updates.items():
+            cursor.executemany(sql, rows)
+            if cursor.rowcount != len(rows):
+                transaction.set_rollback(True)
+                return False
+        cursor.executemany(*lines)
     return True

@@ -57,8 +57,12 @@ def entry(
         process=process or this_process(),
         generation=generation,
         detail=detail[:500],
-        duration_ms=max(0, round(seconds * 1000)),
+        duration_ms=milliseconds(seconds),
     )
+
+
+def milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
 
 
 def abandoned(connection: Connection, process: str) -> RefreshAttempt:

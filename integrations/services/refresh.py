@@ -48,6 +48,11 @@ _BACKOFF = (5, 15, 30, 60, 120, 300, 600)
 _LONGEST_BACKOFF = 3600.0
 # People who call tools do not wait out a long back-off: after this, a call asks the provider again.
 _CALLERS_BACKOFF = timedelta(seconds=60)
+# What a renewed grant leaves behind: claims and troubles.
+SETTLED: dict[str, Any] = {
+    **{"status": ConnectionStatus.CONNECTED, "claim": None, "claimed_until": None},
+    **{"failures": 0, "last_error": "", "last_error_at": None},
+}
 _STORE_PAUSES = (0.2, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -277,14 +282,9 @@ def stored_values(held: Connection, answer: tokens.TokenSet) -> dict[str, Any]:
         "expires_at": merged.expires_at,
         "scopes": merged.scope.split() if merged.scope else held.scopes,
         "generation": held.generation + 1,
-        "status": ConnectionStatus.CONNECTED,
         "refresh_at": next_refresh(now, merged.expires_at, can_refresh=held.can_refresh),
         "refreshed_at": now,
-        "claim": None,
-        "claimed_until": None,
-        "failures": 0,
-        "last_error": "",
-        "last_error_at": None,
+        **SETTLED,
     }
 
 
