@@ -132,10 +132,10 @@ def test_a_bad_optional_endpoint_costs_only_what_it_is_for(place: Site, alice: P
     assert sign_in(server, alice).status == "connected"
 
 
-@pytest.mark.parametrize(("megabytes", "words"), [(2, "sent more than 1024 KiB"), (10, "is larger than 8 MiB")])
-def test_a_document_without_end_is_not_read_to_its_end(place: Site, alice: Person, megabytes: int, words: str) -> None:
+@pytest.mark.parametrize("megabytes", [2, 10])
+def test_a_document_without_end_is_not_read_to_its_end(place: Site, alice: Person, megabytes: int) -> None:
     place.provider.answers["metadata"] = padded(megabytes)
-    assert words in refusal(place, alice)
+    assert "sent more than 1024 KiB" in refusal(place, alice)
 
 
 def test_redirects_of_metadata_are_not_followed(place: Site, alice: Person) -> None:
