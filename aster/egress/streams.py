@@ -1,11 +1,12 @@
 """Connections of the async clients, straight on asyncio: they cost a third less CPU a request than through anyio.
 
-What is written goes out with the next read, so that the head and the body of a request share one system call.
+What is written goes out with the next read, or once it is much: the head and the body of a request share one system call.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ class _Inbox(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.ended, self.error = True, exc
+        self.ended, self.error = True, self.error or exc
         self._writable.set()
         self._wake()
 
@@ -118,6 +119,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
                 await inbox.arrival(timeout)
             except TimeoutError:
                 raise httpcore2.ReadTimeout() from None
+        else:
+            await asyncio.sleep(0)  # A peer that never stops talking must not keep the loop to itself.
         if not inbox.data and inbox.error:
             raise httpcore2.ReadError(str(inbox.error)) from inbox.error
         return inbox.take(max_bytes)
@@ -141,6 +144,9 @@ class _Stream(httpcore2.AsyncNetworkStream):
             self._transport.write(whole)
 
     async def aclose(self) -> None:
+        if not self._inbox.ended:
+            # Whoever still reads must not take our end for the peer's.
+            self._inbox.error = ConnectionAbortedError("closed here")
         self._outgoing.clear()
         self._transport.abort()
         await asyncio.sleep(0)  # asyncio closes the socket in its next round
@@ -150,10 +156,11 @@ class _Stream(httpcore2.AsyncNetworkStream):
     ) -> httpcore2.AsyncNetworkStream:
         self._flush()
         loop, inbox = asyncio.get_running_loop(), self._inbox
-        if inbox.data:
+        if inbox.data or inbox.ended:
             # Said in the clear by whoever is on the way. Kept, it would be read as the first words of the TLS session.
             await self.aclose()
-            raise httpcore2.ConnectError("The server spoke before the TLS handshake.")
+            raise httpcore2.ConnectError("The server spoke or closed the connection before the TLS handshake.")
+        inbox.transport = None  # until there is the one below which reading is paused
         try:
             with _as_connect_errors():
                 async with asyncio.timeout(timeout):
@@ -172,13 +179,22 @@ class _Stream(httpcore2.AsyncNetworkStream):
         match info:
             case "is_readable":
                 # Of a connection that nobody uses: it has ended, or the other side says what nobody asked for.
-                return self._inbox.ended or bool(self._inbox.data)
+                return self._inbox.ended or bool(self._inbox.data) or _has_arrivals(self._transport)
             case "client_addr":
                 return self._transport.get_extra_info("sockname")
             case "server_addr":
                 return self._transport.get_extra_info("peername")
             case _:
                 return self._transport.get_extra_info(info)
+
+
+def _has_arrivals(transport: asyncio.Transport) -> bool:
+    """Whether the kernel holds something, or the end, that the loop has not come to yet."""
+    if transport.is_closing():
+        return True
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket"), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 @contextmanager

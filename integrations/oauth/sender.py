@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -91,13 +90,14 @@ async def send_async(
 ) -> Answer:
     """As `send()`, without holding a thread while the other side takes its time."""
     with _in_our_words(url, step):
-        try:
-            async with asyncio.timeout(seconds):
-                reply = await line.exchange(
-                    method, _parse(url), headers=_asking(headers), content=content or b"", limit=MAX_BODY
-                )
-        except TimeoutError:
-            raise egress.DeadlineExceeded(seconds) from None
+        reply = await line.exchange(
+            method,
+            _parse(url),
+            headers=_asking(headers),
+            content=content or b"",
+            limit=MAX_BODY,
+            seconds=seconds,
+        )
     return Answer(url, reply.status, reply.headers, reply.body)
 
 

@@ -87,6 +87,10 @@ class _Provider:
         self.wasted += seconds
 
 
+def _is_late(claimed: tuple[float, Connection]) -> bool:
+    return claimed[0] < time.monotonic() - START_SECONDS
+
+
 class _Run:
     def __init__(self, stopping: Callable[[], bool]) -> None:
         self._stopping = stopping
@@ -98,9 +102,22 @@ class _Run:
         self._broken: set[int] = set()
         self._changed = asyncio.Event()
         self._exhausted = False
+        self._has_ended = False
         self._look_again = 0.0
 
     async def work(self) -> None:
+        try:
+            await self._hand_out()
+        finally:
+            # Also when the database is away: what was asked for is waited for, whatever happens, and then stored.
+            self._has_ended = True
+            try:
+                await self._give_back()
+            finally:
+                if self._lanes:
+                    await asyncio.wait(self._lanes)
+
+    async def _hand_out(self) -> None:
         while not self._is_over():
             self._changed.clear()
             await self._give_back(late=True)
@@ -111,12 +128,9 @@ class _Run:
                 await asyncio.wait_for(self._changed.wait(), 0.5)
             except TimeoutError:
                 continue
-        await self._give_back()
-        if self._lanes:
-            await asyncio.wait(self._lanes)
 
     def _is_over(self) -> bool:
-        return time.monotonic() > self._until or self._stopping()
+        return self._has_ended or time.monotonic() > self._until or self._stopping()
 
     def _room(self) -> int:
         """How many rows to claim now."""
@@ -146,9 +160,9 @@ class _Run:
 
     async def _give_back(self, *, late: bool = False) -> None:
         """Release claimed rows nothing was asked for: of providers that are left alone, and what is `late` or all."""
-        latest, given = time.monotonic() - START_SECONDS, []
+        given = []
         for provider in self._providers.values():
-            while provider.waiting and (not late or provider.is_left_alone or provider.waiting[0][0] < latest):
+            while provider.waiting and (not late or provider.is_left_alone or _is_late(provider.waiting[0])):
                 given.append(provider.waiting.popleft()[1])
         if given:
             await in_db_thread(batches.release, given)
@@ -169,6 +183,10 @@ class _Run:
 
     def _next(self, provider: _Provider) -> Connection | None:
         if not provider.waiting or provider.is_left_alone or self._is_over():
+            return None
+        if _is_late(provider.waiting[0]):
+            # Something held us up. Its claim may have run out, and another process may be asking for it.
+            self._changed.set()
             return None
         row = provider.waiting.popleft()[1]
         if len(provider.waiting) in (0, provider.limit):

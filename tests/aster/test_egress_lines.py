@@ -122,30 +122,65 @@ def test_a_connection_that_is_over_or_said_too_much_is_not_used_again(last_words
         assert server.accepted == 2
 
 
-def test_what_a_server_says_unasked_is_no_answer_to_the_next_request() -> None:
-    heard = threading.Event()
+@pytest.mark.parametrize(
+    "says", [b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged", b""], ids=["an answer", "the end"]
+)
+def test_what_a_server_says_unasked_is_no_answer_to_the_next_request(says: bytes) -> None:
+    """Although the loop was too busy to hear it."""
+    said = threading.Event()
 
     def talk(conn: socket.socket) -> None:
         conn.recv(65536)
         conn.sendall(OK)
-        if not heard.is_set():
-            conn.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
-            heard.set()
+        if not said.is_set():
+            conn.sendall(says) if says else conn.shutdown(socket.SHUT_WR)
+            said.set()
             conn.recv(65536)
 
     async def run() -> list[bytes]:
         async with AsyncLine(policy=DEBUG) as line:
             first = await line.exchange("POST", httpx2.URL(server.url), headers={})
-            await asyncio.to_thread(heard.wait, 5)
-            wire = line._wire
-            while wire and not wire.stream.get_extra_info("is_readable"):
-                await asyncio.sleep(0)
+            said.wait(5)
             second = await line.exchange("POST", httpx2.URL(server.url), headers={})
             return [first.body, second.body]
 
     with listening(talk) as server:
         assert asyncio.run(run()) == [b"ok", b"ok"]
         assert server.accepted == 2
+
+
+def test_an_answer_that_arrived_in_time_counts_although_the_loop_came_to_it_late() -> None:
+    asked, answered, over = threading.Event(), threading.Event(), threading.Event()
+
+    def talk(conn: socket.socket) -> None:
+        conn.recv(65536)
+        asked.set()
+        conn.sendall(OK)
+        answered.set()
+
+    async def run() -> bytes:
+        async with AsyncLine(policy=DEBUG) as line:
+            asking = asyncio.create_task(line.exchange("POST", httpx2.URL(server.url), headers={}, seconds=0.2))
+            while not asked.is_set():
+                await asyncio.sleep(0)
+            answered.wait(5)
+            over.wait(0.3)  # whatever holds up the loop
+            return (await asking).body
+
+    with listening(talk) as server:
+        assert asyncio.run(run()) == b"ok"
+
+
+@pytest.mark.parametrize("never_ending", [b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100, b"x"])
+def test_who_never_comes_to_an_end_is_cut_off(never_ending: bytes) -> None:
+    def talk(conn: socket.socket) -> None:
+        conn.recv(65536)
+        conn.sendall(b"HTTP/1.1 200 OK\r\n\r\n" if never_ending == b"x" else b"")
+        for _ in range(1_000_000):
+            conn.sendall(never_ending * 100)
+
+    with listening(talk) as server, pytest.raises(egress.ResponseTooLarge):
+        ask(server.url, limit=1000)
 
 
 def test_another_origin_gets_another_connection() -> None:

@@ -9,6 +9,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.db import DatabaseError
+from django.db import connection as database
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 from starlette.responses import JSONResponse, Response
@@ -182,6 +184,34 @@ def test_a_worker_that_is_told_to_stop_finishes_what_it_asked_for_and_gives_the_
     after = [reread(row) for row in rows]
     assert sorted(row.generation for row in after) == [1] * 5 + [2] * refresh_many.FIRST_LANES
     assert all(row.claim is None and is_live(provider, row) for row in after)
+
+
+@pytest.mark.skipif(database.vendor != "sqlite", reason="the fault is a trigger of SQLite's")
+def test_a_database_that_fails_beside_it_does_not_cost_what_was_asked_for(
+    desk: Desk, alice: Person, provider: AuthorizationServer, crew: Crew
+) -> None:
+    provider.before_token = gate = Gate()
+    rows = [desk.connect(alice) for _ in range(refresh_many.FIRST_LANES + 5)]
+    stop = threading.Event()
+    done = crew.start(refresh_due, stopping=stop.is_set)
+    for _ in range(refresh_many.FIRST_LANES):
+        gate.await_request()
+    with database.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER nothing_is_given_back BEFORE UPDATE OF claim ON integrations_connection"
+            " WHEN NEW.claim IS NULL AND NEW.generation = OLD.generation BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    try:
+        stop.set()
+        gate.let_through(refresh_many.FIRST_LANES)
+        with pytest.raises(DatabaseError):
+            done()
+    finally:
+        with database.cursor() as cursor:
+            cursor.execute("DROP TRIGGER nothing_is_given_back")
+    after = [reread(row) for row in rows]
+    assert sorted(row.generation for row in after) == [1] * 5 + [2] * refresh_many.FIRST_LANES
+    assert all(is_live(provider, row) for row in after)
 
 
 def test_a_second_run_in_one_process_leaves_the_work_to_the_first(
