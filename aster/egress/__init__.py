@@ -1,7 +1,8 @@
 """The only way out: every HTTP request Aster makes goes through here. Nothing else imports httpx2's clients.
 
 `client()` is for sync code, `async with async_client() as http` for the async edge, `AsyncLine` for very many requests
-to few addresses; `check_url(url)` belongs before a URL is stored, and `explain(error, url)` turns whatever went wrong into words for the person who typed it.
+to few addresses; `check_url(url)` belongs before a URL is stored, and `explain(error, url)` turns whatever went wrong
+into words for the person who typed it.
 """
 
 from aster.egress.addresses import Policy, Resolver, check_url

@@ -1,6 +1,6 @@
 """Connections of the async clients, straight on asyncio: they cost a third less CPU a request than through anyio.
 
-What is written goes out with the next read, or once it is much: the head and the body of a request share one system call.
+What is written goes out with the next read, or once it is much: head and body of a request share one system call.
 """
 
 from __future__ import annotations
