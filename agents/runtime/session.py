@@ -37,18 +37,18 @@ async def call_once(
 ) -> dict[str, Any]:
     """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched."""
     async with _recorded(actor, name, agent) as record:
-        ready = await _authorize(record, agent, name, actor)
+        ready = await _authorize(record, agent, name, arguments, actor)
         record.result = await _open_and_call(ready, arguments, progress)
     return record.result
 
 
-async def _authorize(record: _Record, agent: Agent, name: str, actor: Actor) -> ReadyCall:
+async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[str, Any], actor: Actor) -> ReadyCall:
     """Checks ask the database alone. Only an unknown tool is worth asking servers nobody has listed yet."""
 
     def authorize() -> ReadyCall:
         found = calls.find_tool(agent, name, actor=actor)
         record.found(found)
-        return record.prepared(calls.authorize_call(agent, found, actor=actor))
+        return record.prepared(calls.authorize_call(agent, found, arguments, actor=actor))
 
     try:
         return await in_db_thread(authorize)
@@ -208,7 +208,7 @@ class AgentSession:
         async with _recorded(self.actor, name, self.agent) as record:
             found = calls.find_tool(self.agent, name, actor=self.actor, known=self._known)
             record.found(found)
-            calls.require_on(self.agent, found)
+            await in_db_thread(calls.require_allowed, self.agent, found, arguments, actor=self.actor)
             if problem := self.problems.get(found.server.pk):
                 raise problem
             if found.tool is None:

@@ -10,7 +10,7 @@ from django.db.models import Prefetch, ProtectedError, QuerySet
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
-from agents.models import Agent, AgentServer, LlmConfig, ToolGrant
+from agents.models import Agent, AgentServer, Approver, LlmConfig, ToolGrant
 from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.accounts.models import is_row_id, unique_slug
@@ -116,13 +116,13 @@ def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: 
         rows = ToolGrant.objects.filter(agent=agent, server=server)
         before = set(rows.filter(is_enabled=False).values_list("tool_name", flat=True))
         _check_switches(agent, server, wanted - before)
-        rows.exclude(tool_name__in=before & wanted).delete()
+        rows.filter(tool_name__in=before - wanted).update(is_enabled=True)
+        rows.filter(tool_name__in=wanted - before).update(is_enabled=False)
+        known = set(rows.values_list("tool_name", flat=True))
         ToolGrant.objects.bulk_create(
-            [
-                ToolGrant(agent=agent, server=server, tool_name=name, is_enabled=False)
-                for name in sorted(wanted - before)
-            ]
+            [ToolGrant(agent=agent, server=server, tool_name=name, is_enabled=False) for name in sorted(wanted - known)]
         )
+        rows.filter(is_enabled=True, approver=Approver.NOBODY).delete()
         if before != wanted:
             audit.record(actor, "switched_tools", agent, {f"off at {server}": [sorted(before), sorted(wanted)]})
 

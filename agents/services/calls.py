@@ -105,6 +105,14 @@ def find_tool(agent: Agent, name: str, *, actor: Actor, known: Iterable[AgentToo
     return found
 
 
+def require_allowed(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> None:
+    """Every rule of Aster's own about one call, in the order in which a person can do something about them.
+
+    Raises Conflict (switched off) or NotAllowed. No server has been asked, and none is.
+    """
+    require_on(agent, found)
+
+
 def require_on(agent: Agent, found: AgentTool) -> None:
     """Refuse a tool that an admin switched off, at the agent or with its whole server."""
     server_services.require_enabled(found.server)
@@ -113,12 +121,12 @@ def require_on(agent: Agent, found: AgentTool) -> None:
         raise Conflict(words, code="tool_disabled")
 
 
-def authorize_call(agent: Agent, found: AgentTool, *, actor: Actor) -> ReadyCall:
-    """Check that `actor` may call the tool through `agent` now.
+def authorize_call(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> ReadyCall:
+    """Check that `actor` may call the tool through `agent` with these arguments now.
 
-    Raises Conflict (the tool or its server is switched off), ConnectionRequired, or NotFound for a stand-in.
+    Raises what require_allowed() raises, ConnectionRequired, or NotFound for a stand-in.
     """
-    require_on(agent, found)
+    require_allowed(agent, found, arguments, actor=actor)
     if found.tool is None:
         require_connection(found.server, actor)
         raise NotFound("You are connected. List the tools again to see what the server offers.", code="unknown_tool")

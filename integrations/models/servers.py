@@ -53,6 +53,9 @@ class McpServer(AuditedModel):
     auth_config = models.ForeignKey(AuthConfig, on_delete=models.PROTECT, null=True, blank=True, related_name="servers")
     timeout_seconds = models.PositiveIntegerField(default=30, validators=[MinValueValidator(1), MaxValueValidator(600)])
     retry_attempts = models.PositiveIntegerField(default=1, validators=[MaxValueValidator(5)])
+    # What a caller must hold to call a tool, by the server's own name for it
+    tool_scopes = models.JSONField(default=dict, blank=True)
+    takes_changes = models.BooleanField("take in changed tools without asking", default=False)
     is_enabled = models.BooleanField("enabled", default=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -71,7 +74,7 @@ class McpServer(AuditedModel):
 
     AUDITED: ClassVar = (
         *("name", "slug", "description", "transport", "url", "command", "args", "env", "working_dir"),
-        *("auth_config", "timeout_seconds", "retry_attempts", "is_enabled"),
+        *("auth_config", "timeout_seconds", "retry_attempts", "is_enabled", "tool_scopes", "takes_changes"),
     )
     LEARNED: ClassVar = ("era", "protocol_version", "discover_result", "test_status", "last_test", "tested_at")
     objects = McpServerQuerySet.as_manager()
@@ -111,6 +114,9 @@ class Tool(models.Model):
     name = models.CharField(max_length=128)
     # The definition exactly as the server gave it (title, description, inputSchema, outputSchema, annotations, _meta)
     definition = models.JSONField()
+    # What the server says now, if that is something else: nobody may call the tool until an admin has looked at it.
+    changed_definition = models.JSONField(null=True, blank=True)
+    changed_at = models.DateTimeField(null=True, blank=True)
     first_seen_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
     last_seen_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
@@ -122,6 +128,10 @@ class Tool(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def is_quarantined(self) -> bool:
+        return self.changed_definition is not None
 
     @property
     def title(self) -> str:

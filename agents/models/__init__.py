@@ -1,0 +1,33 @@
+"""Agents, what they may do, what they did, and what people say to them."""
+
+from agents.models.agents import Agent, AgentQuerySet, AgentServer, Approver, ToolGrant
+from agents.models.approvals import Approval, ApprovalQuerySet, ApprovalStatus
+from agents.models.calls import CallOutcome, ToolCall
+from agents.models.conversations import Author, Conversation, ConversationQuerySet, Message, MessageState
+from agents.models.llm_configs import LlmConfig, LlmProtocol
+from agents.models.schedules import Overlap, RunStatus, ScheduledTask, ScheduledTaskQuerySet, TaskRun
+
+__all__ = [
+    "Agent",
+    "AgentQuerySet",
+    "AgentServer",
+    "Approval",
+    "ApprovalQuerySet",
+    "ApprovalStatus",
+    "Approver",
+    "Author",
+    "CallOutcome",
+    "Conversation",
+    "ConversationQuerySet",
+    "LlmConfig",
+    "LlmProtocol",
+    "Message",
+    "MessageState",
+    "Overlap",
+    "RunStatus",
+    "ScheduledTask",
+    "ScheduledTaskQuerySet",
+    "TaskRun",
+    "ToolCall",
+    "ToolGrant",
+]
