@@ -7,8 +7,9 @@ from typing import Any
 from django import forms
 from django.db.models import Q, QuerySet
 
-from agents.models import Agent, CallOutcome, LlmConfig, ToolCall
+from agents.models import Agent, CallOutcome, LlmConfig, ScheduledTask, ToolCall
 from agents.services.agents import visible_llm_configs
+from agents.services.schedules import time_zones
 from aster.accounts.access import Actor
 from aster.accounts.forms import ActivityFilter
 from aster.form_fields import JsonObjectField
@@ -78,6 +79,44 @@ class LlmConfigForm(forms.ModelForm[LlmConfig]):
         elif self.cleaned_data.get("forget_key"):
             config.api_key = ""
         return config
+
+
+class ScheduleForm(forms.ModelForm[ScheduledTask]):
+    cron = forms.CharField(
+        label="Cron line",
+        required=False,
+        max_length=100,
+        help_text="Five fields: minute, hour, day, month, weekday. 0 9 * * 1-5 is nine o'clock from Monday to Friday.",
+        widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
+    )
+    every_minutes = forms.IntegerField(
+        label="Or every … minutes", required=False, min_value=1, max_value=525_600, help_text="Instead of a cron line."
+    )
+    time_zone = forms.ChoiceField(choices=[(zone, zone) for zone in time_zones()], initial="UTC")
+
+    class Meta:
+        model = ScheduledTask
+        fields = ("name", "agent", "prompt", "cron", "time_zone", "overlap", "notifies_failures")
+        labels = {"overlap": "If the run before has not ended", "notifies_failures": "Mail me when a run fails"}
+        widgets = {"prompt": forms.Textarea(attrs={"rows": 5})}
+        help_texts = {"prompt": "What you would write to the agent. It works with your connections, as you."}
+
+    field_order = ("name", "agent", "prompt", "cron", "every_minutes", "time_zone", "overlap", "notifies_failures")
+
+    def __init__(self, *args: Any, actor: Actor, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        agents = self.fields["agent"]
+        assert isinstance(agents, forms.ModelChoiceField)  # noqa: S101
+        agents.queryset = Agent.objects.usable_by(actor).exclude(llm_config=None)
+        agents.empty_label = "Choose an agent" if agents.queryset else "No agent has a model yet"
+        if self.instance.every_seconds:
+            self.fields["every_minutes"].initial = max(1, self.instance.every_seconds // 60)
+
+    def clean(self) -> dict[str, Any]:
+        values = super().clean() or self.cleaned_data
+        minutes = values.get("every_minutes")
+        self.instance.every_seconds = minutes * 60 if minutes else None
+        return values
 
 
 class CallsFilter(ActivityFilter):

@@ -86,6 +86,7 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
     work = [
         ("Integrations", "/hub/integrations/", "integrations", ("/hub/servers/",)),
         ("Agents", "/hub/agents/", "agents", ("/hub/agent/", "/hub/llm-configs/")),
+        ("Schedules", "/hub/schedules/", "clock", ()),
         ("Playground", "/hub/playground/", "play", ()),
         ("My connections", "/hub/connections/", "link", ()),
     ]

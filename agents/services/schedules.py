@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from agents.models import Agent, Conversation, Overlap, RunStatus, ScheduledTask, TaskRun
@@ -223,6 +223,14 @@ def delete_old_runs() -> None:
 
 def runs_of(task: ScheduledTask) -> QuerySet[TaskRun]:
     return task.runs.select_related("conversation").order_by("-id")
+
+
+def with_last_run(tasks: QuerySet[ScheduledTask]) -> QuerySet[ScheduledTask]:
+    """Each with `last_status` and `last_started_at` of the last run that was begun, or skipped."""
+    last = TaskRun.objects.filter(task=OuterRef("pk")).exclude(status=RunStatus.MISSED).order_by("-id")
+    return tasks.annotate(
+        last_status=Subquery(last.values("status")[:1]), last_started_at=Subquery(last.values("started_at")[:1])
+    )
 
 
 def find_task(pk: int, *, actor: Actor) -> ScheduledTask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from agents.views import agent_pages, agent_tools, calls, llm_configs, playground
+from agents.views import agent_pages, agent_tools, calls, llm_configs, playground, schedules
 
 urlpatterns: list[URLPattern] = [
     path("agents/", agent_pages.list_agents, name="agents"),
@@ -20,6 +20,13 @@ urlpatterns: list[URLPattern] = [
     path("llm-configs/add/", llm_configs.add_config, name="llm-config-add"),
     path("llm-configs/<int:pk>/", llm_configs.edit_config, name="llm-config"),
     path("llm-configs/<int:pk>/delete/", llm_configs.delete_config, name="llm-config-delete"),
+    path("schedules/", schedules.list_tasks, name="schedules"),
+    path("schedules/add/", schedules.add_task, name="schedule-add"),
+    path("schedules/<int:pk>/", schedules.show_task, name="schedule"),
+    path("schedules/<int:pk>/edit/", schedules.edit_task, name="schedule-edit"),
+    path("schedules/<int:pk>/switch/", schedules.switch_task, name="schedule-switch"),
+    path("schedules/<int:pk>/run/", schedules.run_task, name="schedule-run"),
+    path("schedules/<int:pk>/delete/", schedules.delete_task, name="schedule-delete"),
     path("activity/calls/", calls.show_calls, name="activity-calls"),
     path("activity/calls/export/", calls.export_calls, name="activity-calls-export"),
 ]
