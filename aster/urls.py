@@ -11,6 +11,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from agents import api as agents_api
+from agents import api_schedules as schedules_api
 from aster.accounts import api as accounts_api
 from aster.web import refuse
 from integrations import api as integrations_api
@@ -66,6 +67,10 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/agent/<str:key>/tools/call", agents_api.AgentToolCall.as_view()),
     path("config/llm", agents_api.LlmConfigList.as_view()),
     path("config/llm/<str:key>", agents_api.LlmConfigDetail.as_view()),
+    path("schedules", schedules_api.ScheduleList.as_view()),
+    path("schedules/<str:key>", schedules_api.ScheduleDetail.as_view()),
+    path("schedules/<str:key>/run", schedules_api.ScheduleRun.as_view()),
+    path("schedules/<str:key>/runs", schedules_api.ScheduleRuns.as_view()),
     path("organization", accounts_api.OrganizationView.as_view()),
     path("members", accounts_api.MemberList.as_view()),
     path("members/<int:pk>", accounts_api.MemberDetail.as_view()),

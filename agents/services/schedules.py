@@ -19,6 +19,7 @@ from django.utils import timezone
 from agents.models import Agent, Conversation, Overlap, RunStatus, ScheduledTask, TaskRun
 from aster.accounts import audit
 from aster.accounts.access import CALL, Actor, find_actor
+from aster.accounts.models import is_row_id
 from aster.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from integrations.services import ledger
 
@@ -233,9 +234,10 @@ def with_last_run(tasks: QuerySet[ScheduledTask]) -> QuerySet[ScheduledTask]:
     )
 
 
-def find_task(pk: int, *, actor: Actor) -> ScheduledTask:
-    task = ScheduledTask.objects.visible_to(actor).select_related("agent", "created_by", "organization").filter(pk=pk)
-    if (found := task.first()) is None:
+def find_task(pk: str | int, *, actor: Actor) -> ScheduledTask:
+    rows = ScheduledTask.objects.visible_to(actor).select_related("agent", "created_by", "organization")
+    found = rows.filter(pk=int(pk)).first() if is_row_id(pk) else None
+    if found is None:
         raise NotFound("There is no such task.")
     return found
 
