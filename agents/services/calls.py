@@ -156,7 +156,7 @@ def prepare_call(
     actor.require_scope(CALL)
     server_services.require_enabled(server)
     connection = require_connection(server, actor)
-    if definition is None:
+    if definition is None and tool_name:
         # A modern server wants some arguments in headers, and only the tool's schema says which (x-mcp-header).
         known = server.tools.filter(name=tool_name).first()
         definition = known.definition if known else None
