@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from agents.views import agent_pages, agent_tools, calls, llm_configs, playground, schedules
+from agents.views import agent_pages, agent_tools, calls, llm_configs, playground, schedules, usage
 
 urlpatterns: list[URLPattern] = [
     path("agents/", agent_pages.list_agents, name="agents"),
@@ -28,5 +28,6 @@ urlpatterns: list[URLPattern] = [
     path("schedules/<int:pk>/run/", schedules.run_task, name="schedule-run"),
     path("schedules/<int:pk>/delete/", schedules.delete_task, name="schedule-delete"),
     path("activity/calls/", calls.show_calls, name="activity-calls"),
+    path("activity/usage/", usage.show_usage, name="activity-usage"),
     path("activity/calls/export/", calls.export_calls, name="activity-calls-export"),
 ]
