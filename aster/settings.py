@@ -218,7 +218,16 @@ CELERY_BEAT_SCHEDULE = {
     "refresh-due-connections": _every(10.0, "integrations.tasks.refresh_due_connections"),
     "sync-due-servers": _every(60.0, "integrations.tasks.sync_due_servers"),
     "delete-expired": _every(600.0, "integrations.tasks.delete_expired"),
+    "run-due-tasks": _every(30.0, "agents.tasks.run_due_tasks"),
+    "delete-old": _every(3600.0, "agents.tasks.delete_old"),
 }
+
+# --- Mail -----------------------------------------------------------------------------------------------------------
+# smtp+tls://user:password@mail.example.com:587. Without it nobody is mailed, and pages say what mails would.
+ASTER_SENDS_MAIL = bool(env.str("EMAIL_URL", ""))
+globals().update(env.email_url("EMAIL_URL", default="dummymail://"))
+EMAIL_TIMEOUT = 15
+DEFAULT_FROM_EMAIL: str = env.str("ASTER_MAIL_FROM", f"Aster <aster@{_public.hostname or 'localhost'}>")
 
 # --- Words, time, logs ----------------------------------------------------------------------------------------------
 LANGUAGE_CODE = "en"

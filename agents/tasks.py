@@ -1,0 +1,36 @@
+"""Background work of agents. What is due is in rows; a lost message costs no more than the scheduler's next round."""
+
+from __future__ import annotations
+
+import threading
+
+from celery import shared_task
+from django.utils import timezone
+
+from agents.runtime import scheduled
+from agents.services import schedules
+from aster.celery import enqueue
+
+# A run may take minutes. It must not take the workers that keep connections alive.
+_runs = threading.BoundedSemaphore(2)
+
+
+@shared_task(name="agents.tasks.run_due_tasks")
+def run_due_tasks() -> None:
+    for pk in schedules.due_tasks(timezone.now()).values_list("pk", flat=True)[:100]:
+        enqueue("agents.tasks.run_task", pk)
+
+
+@shared_task(name="agents.tasks.run_task")
+def run_task(pk: int) -> None:
+    if not _runs.acquire(blocking=False):
+        return  # still due: the next round comes in half a minute
+    try:
+        scheduled.run_task(pk)
+    finally:
+        _runs.release()
+
+
+@shared_task(name="agents.tasks.delete_old")
+def delete_old() -> None:
+    schedules.delete_old_runs()
