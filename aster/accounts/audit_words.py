@@ -36,7 +36,10 @@ OBJECTS = {
     "apikey": "API key",
     "organization": "organization",
 }
-VIAS = {"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"}
+VIAS = {
+    **{"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"},
+    "schedule": "Scheduled task",
+}
 TONES = {
     "created": ("ok", "plus"),
     "connected": ("ok", "link"),
