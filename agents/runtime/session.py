@@ -17,6 +17,7 @@ from anyio.abc import TaskGroup
 from mcp.shared.dispatcher import ProgressFnT
 
 from agents.models import Agent
+from agents.runtime.breaker import breaker
 from agents.services import calls
 from agents.services.agents import assigned_servers
 from agents.services.calls import AgentTool, ReadyCall
@@ -66,7 +67,7 @@ async def call_server(server: McpServer, tool_name: str, arguments: dict[str, An
 
 
 async def _open_and_call(ready: ReadyCall, arguments: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
-    async with _explained(ready), open_target(ready.target) as session:
+    async with _explained(ready), breaker.watch(ready.server), open_target(ready.target) as session:
         return await session.call_tool(ready.tool_name, arguments, progress=progress, tool=ready.definition)
 
 
@@ -148,13 +149,25 @@ class _Link:
         self.session: Session | None = None
         self.error: AsterError | None = None
         self.opened = anyio.Event()
-        self.done = anyio.Event()
+        self._done = anyio.Event()
+        self._scope: anyio.CancelScope | None = None
 
     async def run(self) -> None:
+        with anyio.CancelScope() as self._scope:
+            if not self._done.is_set():
+                await self._hold()
+
+    def end(self) -> None:
+        """Close it; a server that has not answered yet is not waited for."""
+        self._done.set()
+        if self._scope and not self.opened.is_set():
+            self._scope.cancel()
+
+    async def _hold(self) -> None:
         try:
             async with _explained(self.ready), open_target(self.ready.target) as self.session:
                 self.opened.set()
-                await self.done.wait()
+                await self._done.wait()
         except AsterError as error:
             self.error = error
         finally:
@@ -186,7 +199,7 @@ class AgentSession:
                 yield session
             finally:
                 for link in session._links.values():
-                    link.done.set()
+                    link.end()
 
     def _resolve(self) -> None:
         servers = assigned_servers(self.agent)
@@ -215,10 +228,10 @@ class AgentSession:
                 raise NotFound("List the tools again to see what the server offers.", code="unknown_tool")
             link = self._links[found.server.pk]
             record.prepared(link.ready)
-            await link.opened.wait()
-            if link.session is None or link.error:
-                raise link.error or UpstreamError(f"{found.server} closed the connection.", step="dial")
-            async with _explained(link.ready):
+            async with _explained(link.ready), breaker.watch(found.server):
+                await link.opened.wait()
+                if link.session is None or link.error:
+                    raise link.error or UpstreamError(f"{found.server} closed the connection.", step="dial")
                 record.result = await link.session.call_tool(
                     found.tool.name, arguments, progress=progress, tool=found.tool.definition
                 )
