@@ -223,3 +223,9 @@ class AgentSession:
                     found.tool.name, arguments, progress=progress, tool=found.tool.definition
                 )
         return record.result
+
+    def connection_label(self, name: str) -> str:
+        """Whose grant calls of the tool go out with; asks the database. Empty: none, or there is no such tool."""
+        found = self.tools.get(name)
+        link = self._links.get(found.server.pk) if found else None
+        return str(link.ready.connection)[:200] if link and link.ready.connection else ""
