@@ -149,7 +149,7 @@ def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str]]:
     connections = connections_by_server(servers, actor)
     words = {
         "connection_error": "Your {} connection needs to be reconnected before this agent can use its tools.",
-        "not_connected": "Connect your {} account before this agent can use its tools.",
+        "not_connected": "Your {} connection needs to be connected before this agent can use its tools.",
     }
     states = [(server, server_state(server, connections.get(server.pk))) for server in servers]
     return [(server, words[state.code].format(server.name)) for server, state in states if state.code in words]

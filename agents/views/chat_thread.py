@@ -31,6 +31,10 @@ class CallCard:
         return self.result.facts if self.result else {}
 
     @property
+    def duration_ms(self) -> int | None:
+        return self.facts.get("duration_ms")
+
+    @property
     def tone(self) -> str:
         if self.result is None:
             return "neutral"

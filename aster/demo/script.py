@@ -97,7 +97,7 @@ def _report(wish: _Wish, result: str) -> str:
         names = ", ".join(str(city.get("name")) for city in value["cities"])
         return f"I can look up the weather for {names}. Which one?"
     if _NEEDS_CONNECTION.search(result):
-        return f"I could not reach the {wish.about}: a connection is needed. Connect above, then ask me again."
+        return f"I could not reach the {wish.about}: a connection is needed. Connect, then ask me again."
     lines = result.strip()[:1500].splitlines()
     return "\n".join([f"{lines[0].rstrip(':')}:", "", *(f"- {line}" for line in lines[1:])] if lines[1:] else lines)
 
