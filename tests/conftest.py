@@ -113,7 +113,7 @@ def charlie(db: None) -> Person:
 @pytest.fixture(scope="session")
 def world() -> Iterator[DemoWorld]:
     """A real authorization server with rotation and reuse detection, and two MCP servers, on loopback."""
-    running = DemoWorld(port=0)
+    running = DemoWorld(port=0, word_seconds=0.005)
     running.start()
     yield running
     running.stop()

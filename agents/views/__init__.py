@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from agents.views import agent_pages, agent_tools, calls, llm_configs, playground, schedules, usage
+from agents.views import agent_pages, agent_tools, calls, chat, llm_configs, playground, schedules, usage
 
 urlpatterns: list[URLPattern] = [
     path("agents/", agent_pages.list_agents, name="agents"),
@@ -14,6 +14,11 @@ urlpatterns: list[URLPattern] = [
     path("agent/<slug:slug>/tools/<int:server_id>/", agent_tools.edit_server_tools, name="agent-server-tools"),
     path("agent/<slug:slug>/use/", agent_pages.show_use, name="agent-use"),
     path("agent/<slug:slug>/calls/", calls.show_agent_calls, name="agent-calls"),
+    path("agent/<slug:slug>/chat/", chat.new_chat, name="agent-chat"),
+    path("agent/<slug:slug>/chat/<int:pk>/", chat.show_chat, name="agent-conversation"),
+    path("agent/<slug:slug>/chat/<int:pk>/thread/", chat.show_thread, name="agent-conversation-thread"),
+    path("agent/<slug:slug>/chat/<int:pk>/stop/", chat.stop_chat, name="agent-conversation-stop"),
+    path("agent/<slug:slug>/chat/<int:pk>/delete/", chat.delete_chat, name="agent-conversation-delete"),
     path("agent/<slug:slug>/delete/", agent_pages.delete_agent, name="agent-delete"),
     path("playground/", playground.playground, name="playground"),
     path("llm-configs/", llm_configs.list_configs, name="llm-configs"),

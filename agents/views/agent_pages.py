@@ -77,7 +77,9 @@ def _tools_off(listed: list[Agent]) -> dict[int, int]:
 
 
 def agent_tabs(agent: Agent, active: str) -> list[dict[str, Any]]:
-    pages = {"agent": "General", "agent-tools": "Tools", "agent-use": "Use it", "agent-calls": "Calls"}
+    pages = {
+        "agent-chat": "Chat", "agent": "General", "agent-tools": "Tools", "agent-use": "Use it", "agent-calls": "Calls",
+    }  # fmt: skip
     return [
         {"label": label, "url": reverse(f"admin:{name}", args=[agent.slug]), "active": name == active}
         for name, label in pages.items()

@@ -87,6 +87,12 @@ def organizations_of(user: User) -> QuerySet[Organization]:
     return Organization.objects.all() if user.is_superuser else Organization.objects.filter(memberships__user=user)
 
 
+def admins_of(organization: Organization) -> QuerySet[User]:
+    """Whom to ask for what only an admin can do."""
+    found = User.objects.filter(memberships__organization=organization, memberships__role=Role.ADMIN)
+    return found.order_by("name", "email")
+
+
 def find_actor(user: User, organization_id: int | None, **how: Any) -> Actor | None:
     """The actor `user` is in the given organization, or in their first one. None if they belong to none."""
     memberships = Membership.objects.filter(user=user).select_related("organization").order_by("organization__name")

@@ -1,4 +1,5 @@
-"""The demo world's parts on one host: the provider at the root, `/notes/mcp`, `/weather/mcp` and a front page."""
+"""The demo world's parts on one host: the provider at the root, `/notes/mcp`, `/weather/mcp`, `/model/v1` and a front
+page."""
 
 from __future__ import annotations
 
@@ -21,11 +22,14 @@ from aster.demo.bearer_gate import BearerGate, metadata_path
 from aster.demo.mcp_servers import create_notes_server, create_weather_server
 from aster.demo.pages import SECURITY_HEADERS, render_front_page
 from aster.demo.records import DEMO_SCOPES
+from aster.demo.scripted_model import scripted_model_routes
 
 TOOL_SCOPES = {"create_note": "notes:write", "delete_note": "notes:write"}
 
 
-def create_application(server: AuthorizationServer, *, notes_url: str, weather_url: str) -> Starlette:
+def create_application(
+    server: AuthorizationServer, *, notes_url: str, weather_url: str, model_url: str, word_seconds: float
+) -> Starlette:
     """Return the ASGI application of the whole world. It can be started once, like the SDK's session managers."""
     notes, weather = _session_manager(create_notes_server()), _session_manager(create_weather_server())
     gate = BearerGate(
@@ -46,6 +50,7 @@ def create_application(server: AuthorizationServer, *, notes_url: str, weather_u
         shown = [
             ("Acme Notes", "Your own notes. Needs a sign-in with OAuth.", notes_url),
             ("Acme Weather", "Forecasts for eight cities. Open to everybody.", weather_url),
+            ("Scripted model", "Answers chats by fixed rules, in the OpenAI protocol. No key.", model_url),
             ("Acme ID", "The sign-in provider; its metadata is at the usual well-known address.", server.issuer),
         ]
         return HTMLResponse(render_front_page(shown), headers=SECURITY_HEADERS)
@@ -55,6 +60,7 @@ def create_application(server: AuthorizationServer, *, notes_url: str, weather_u
         Route(metadata_path(notes_url), gate.metadata_endpoint),
         Route(urlsplit(notes_url).path, gate),
         Route(urlsplit(weather_url).path, StreamableHTTPASGIApp(weather)),
+        *scripted_model_routes(urlsplit(model_url).path, word_seconds=word_seconds),
         Route("/", front_page),
     ]
     # A web page that rebinds its name to 127.0.0.1 must not get to the provider.

@@ -159,8 +159,8 @@ def render_front_page(servers: Sequence[tuple[str, str, str]]) -> str:
     )
     body = f"""
 <div class="card"><h1>A small world to connect to</h1>
-<p class="lead">Everything here is made up and runs on this computer: a sign-in provider and two MCP servers. Add a
-server by its address in Aster, connect, and try its tools. No internet, no account.</p>
+<p class="lead">Everything here is made up and runs on this computer: a sign-in provider, two MCP servers and a
+scripted model. Add a server by its address in Aster, connect, and try its tools. No internet, no account.</p>
 <ul class="rows">{rows}</ul></div>"""
     return _page("Acme demo world", body, wide=True, brand="Acme", label="Demo world")
 

@@ -25,6 +25,7 @@ _CLIMATE: dict[City, tuple[Region, float, float, int]] = {
     "Sydney": ("Oceania", 18, -6, 30),
     "Tokyo": ("Asia", 16, 11, 35),
 }
+CITIES = tuple(_CLIMATE)
 _SKIES = ((15, "Sunny"), (35, "Partly cloudy"), (60, "Cloudy"), (80, "Light rain"), (101, "Rain"))
 
 

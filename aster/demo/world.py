@@ -1,4 +1,4 @@
-"""The demo world as one thing to start and stop: provider, notes and weather on one loopback port."""
+"""The demo world as one thing to start and stop: provider, notes, weather and a scripted model on one loopback port."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
 
 
 class DemoWorld:
-    """A sign-in provider ("Acme ID"), a protected MCP server (Acme Notes) and an open one (Acme Weather).
+    """A sign-in provider ("Acme ID"), a protected MCP server (Acme Notes), an open one (Acme Weather), and a scripted
+    model for chats.
 
     host: loopback only, since nobody needs a password here (ValueError otherwise). port: 0 takes a free one at once,
     so that `issuer` and the URLs are known before `start`. state_path: file that lets connections survive a restart.
-    access_token_seconds: short, so that refreshing can be watched.
+    access_token_seconds: short, so that refreshing can be watched. word_seconds: how fast the scripted model speaks.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class DemoWorld:
         host: str = "127.0.0.1",
         state_path: Path | None = None,
         access_token_seconds: float = 120,
+        word_seconds: float = 0.03,
     ) -> None:
         if host not in LOOPBACK_HOSTS:
             raise ValueError(f"The demo world has no passwords: serve it on {' or '.join(LOOPBACK_HOSTS)} only.")
@@ -44,6 +46,7 @@ class DemoWorld:
         self.people = tuple(people)
         self.state_path = state_path
         self.access_token_seconds = access_token_seconds
+        self.word_seconds = word_seconds
         self._socket: socket.socket | None = None
         self._thread: ServerThread | None = None
         self._authorization_server: AuthorizationServer | None = None
@@ -63,6 +66,11 @@ class DemoWorld:
     def weather_url(self) -> str:
         """The open MCP server."""
         return f"{self.issuer}/weather/mcp"
+
+    @property
+    def model_url(self) -> str:
+        """The base URL of the scripted model, which speaks the OpenAI protocol."""
+        return f"{self.issuer}/model/v1"
 
     @property
     def authorization_server(self) -> AuthorizationServer:
@@ -110,4 +118,10 @@ class DemoWorld:
             require_resource=self.notes_url,
             state_path=self.state_path,
         )
-        return create_application(self._authorization_server, notes_url=self.notes_url, weather_url=self.weather_url)
+        return create_application(
+            self._authorization_server,
+            notes_url=self.notes_url,
+            weather_url=self.weather_url,
+            model_url=self.model_url,
+            word_seconds=self.word_seconds,
+        )

@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from pytest_django.fixtures import Settings
 
+from agents.models import Agent
 from aster.accounts.models import AuditEvent, Membership, User
 from aster.demo.world import DemoWorld
 from aster.demo_organization import ADMIN, MEMBER, create_demo_organization, is_empty_installation
@@ -39,7 +40,9 @@ def test_the_demo_is_refused_where_its_servers_could_not_be_reached(settings: Se
 @pytest.mark.django_db(transaction=True)
 def test_the_demo_organization_is_made_by_the_services_as_always(world: DemoWorld) -> None:
     assert is_empty_installation()
-    create_demo_organization(password="demo-password", notes_url=world.notes_url, weather_url=world.weather_url)
+    create_demo_organization(
+        password="demo-password", notes_url=world.notes_url, weather_url=world.weather_url, model_url=world.model_url
+    )
     assert not is_empty_installation()
     for email, role in ((ADMIN, "admin"), (MEMBER, "member")):
         assert Client().login(username=email, password="demo-password")
@@ -48,6 +51,7 @@ def test_the_demo_organization_is_made_by_the_services_as_always(world: DemoWorl
         AuditEvent.objects.filter(action="created").values_list("object_type", flat=True)
     )
     assert McpServer.objects.count() == 2
+    assert str(Agent.objects.get().llm_config) == "Scripted model (demo)"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -20,9 +20,10 @@ VARIANTS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
 BUTTONS = {
     "server-test", "server-refresh-tools", "server-enable", "server-disable", "server-disconnect", "server-discover",
     "server-try", "server-doctor-fix", "connection-disconnect", "member-link", "member-role", "switch-organization",
+    "agent-conversation-stop",
 }  # fmt: skip
 FILES = {"activity-export", "activity-calls-export"}
-FRAGMENTS = {"agent-server-tools"}
+FRAGMENTS = {"agent-server-tools", "agent-conversation-thread"}
 DJANGO = {"index", "autocomplete", "jsi18n", "view_on_site"}
 # Change lists whose rows are added and changed on the hub's own pages.
 ELSEWHERE = {

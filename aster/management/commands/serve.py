@@ -68,7 +68,9 @@ class Command(BaseCommand):
         DEMO_PORT.write_text(str(demo_port))
         SIGN_IN.touch(mode=0o600)
         SIGN_IN.write_text(f"{ADMIN} (admin) and {MEMBER} (member), password {password}\n")
-        create_demo_organization(password=password, notes_url=world.notes_url, weather_url=world.weather_url)
+        create_demo_organization(
+            password=password, notes_url=world.notes_url, weather_url=world.weather_url, model_url=world.model_url
+        )
         return password
 
     def _greet(self, password: str | None, *, demo: bool) -> None:

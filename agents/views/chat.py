@@ -1,0 +1,155 @@
+"""Chats: one's conversations with an agent, and one of them.
+
+The pages are whole without JavaScript: a message is a POST that is answered once the agent has. With it (chat.js) the
+answer is streamed from the API, and what is drawn stays what the server draws: `show_thread`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET, require_POST
+
+from agents.models import Agent, Conversation
+from agents.runtime.chat import answer
+from agents.schema_form import ArgumentsForm
+from agents.services import agents, calls, conversations
+from agents.views.agent_pages import agent_tabs
+from agents.views.chat_thread import Thread, thread_of
+from aster.accounts.access import Actor, ActorRequest, admins_of
+from aster.errors import AsterError, InvalidInput
+from aster.pages import add_errors, ask_first, flash_error, hub_page
+from aster.paging import page_of, query_without
+from integrations.models import McpServer
+from integrations.services.state import connections_by_server, server_state
+
+MANY_TOOLS = 8
+KEPT_TEXT = "chat_text"
+
+
+@hub_page
+def new_chat(request: ActorRequest, slug: str) -> HttpResponse:
+    """Where a conversation begins: what the agent can do, its input if it takes one, and earlier conversations."""
+    agent = agents.find_agent(slug, actor=request.actor)
+    form = None
+    if agent.input_json_schema:
+        form = ArgumentsForm(agent.input_json_schema, request.POST if request.method == "POST" else None)
+    if request.method == "POST" and (form is None or form.is_valid()):
+        begun = _begin(request, agent, form)
+        if begun and "text" in request.POST:
+            return _say(request, begun, request.POST["text"])
+        if begun:
+            return redirect(_url_of(begun))
+    mine = page_of(request, conversations.visible_conversations(request.actor, agent), 10)
+    context = _page(request.actor, agent) | {"form": form, "page": mine, "query": query_without(request)}
+    return render(request, "agents/chat_new.html", context, status=400 if form and form.errors else 200)
+
+
+def _begin(request: ActorRequest, agent: Agent, form: ArgumentsForm | None) -> Conversation | None:
+    """A new conversation, or None with the reason in the form."""
+    try:
+        return conversations.start_conversation(agent, request.actor, form.arguments if form else None)
+    except InvalidInput as error:
+        if form is None:
+            raise
+        add_errors(form, error)
+        return None
+
+
+@hub_page
+def show_chat(request: ActorRequest, slug: str, pk: int) -> HttpResponse:
+    conversation = _find(request.actor, slug, pk)
+    if request.method == "POST":
+        return _say(request, conversation, request.POST.get("text", ""))
+    context = _page(request.actor, conversation.agent, conversation)
+    return render(request, "agents/chat.html", context | {"text": request.session.pop(KEPT_TEXT, "")})
+
+
+@require_GET
+@hub_page
+def show_thread(request: ActorRequest, slug: str, pk: int) -> HttpResponse:
+    """What was said, for a page that shows it already."""
+    conversation = _find(request.actor, slug, pk)
+    return render(request, "agents/_chat_thread.html", _page(request.actor, conversation.agent, conversation))
+
+
+@require_POST
+@hub_page
+def stop_chat(request: ActorRequest, slug: str, pk: int) -> HttpResponse:
+    conversations.stop(_find(request.actor, slug, pk), request.actor)
+    return redirect("admin:agent-conversation", slug, pk)
+
+
+@hub_page
+def delete_chat(request: ActorRequest, slug: str, pk: int) -> HttpResponse:
+    conversation = _find(request.actor, slug, pk)
+    if request.method == "POST":
+        conversations.delete(conversation, request.actor)
+        messages.success(request, "The conversation was deleted.")
+        return redirect("admin:agent-chat", slug)
+    return ask_first(
+        request,
+        "Delete this conversation?",
+        f"“{conversation}” and all that was said in it will be gone. This cannot be undone.",
+        parent=(_url_of(conversation), str(conversation)),
+        items=["What the agent did with its tools stays done.", "The record of its calls stays in the activity."],
+        confirm_text="Delete conversation",
+    )
+
+
+def _find(actor: Actor, slug: str, pk: int) -> Conversation:
+    return conversations.find_conversation(pk, actor=actor, agent=agents.find_agent(slug, actor=actor))
+
+
+def _url_of(conversation: Conversation) -> str:
+    return reverse("admin:agent-conversation", args=[conversation.agent.slug, conversation.pk])
+
+
+def _say(request: ActorRequest, conversation: Conversation, text: str) -> HttpResponse:
+    """Say it, wait for the answer, and show the conversation. What could not be said stays in the composer."""
+    try:
+        conversations.add_message(conversation, text, request.actor)
+    except AsterError as error:
+        flash_error(request, error)
+        request.session[KEPT_TEXT] = text[: conversations.MAX_TEXT + 1000]
+    else:
+        async_to_sync(answer)(conversation, actor=request.actor, on_event=lambda kind, data: None)
+    return redirect(_url_of(conversation))
+
+
+def _page(actor: Actor, agent: Agent, conversation: Conversation | None = None) -> dict[str, Any]:
+    """What both pages show around the thread."""
+    tools = calls.agent_tools(agent)
+    here = _url_of(conversation) if conversation else reverse("admin:agent-chat", args=[agent.slug])
+    return {
+        "agent": agent,
+        "tabs": agent_tabs(agent, "agent-chat"),
+        "conversation": conversation,
+        "thread": thread_of(conversation) if conversation else Thread([]),
+        "banners": _banners(actor, agent),
+        "here": here,
+        "base_url": reverse("admin:agent-chat", args=[agent.slug]),
+        "can_answer": agent.is_enabled and agent.llm_config_id is not None,
+        "admins": [] if agent.llm_config_id else admins_of(agent.organization)[:3],
+        "tools": [each for each in tools if each.tool][:MANY_TOOLS],
+        "more_tools": max(0, sum(1 for each in tools if each.tool) - MANY_TOOLS),
+        "max_text": conversations.MAX_TEXT,
+    }
+
+
+def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str]]:
+    """The servers of the agent that wait for this person, each with the words for it."""
+    servers = [each for each in agents.assigned_servers(agent, with_tools=False) if each.is_enabled]
+    servers = [each for each in servers if each.needs_person]
+    connections = connections_by_server(servers, actor)
+    words = {
+        "connection_error": "Your {} connection needs to be reconnected before this agent can use its tools.",
+        "not_connected": "Your {} connection needs to be connected before this agent can use its tools.",
+    }
+    states = [(server, server_state(server, connections.get(server.pk))) for server in servers]
+    return [(server, words[state.code].format(server.name)) for server, state in states if state.code in words]

@@ -1,0 +1,109 @@
+"""What was said in a conversation, in the form in which the page draws it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.safestring import SafeString
+
+from agents.models import Author, CallOutcome, Conversation, Message, MessageState
+from agents.services.conversations import is_running
+from agents.views.calls import OUTCOME_TONES
+from agents.views.markdown import render_markdown
+
+# What stays of a very long conversation on the page; the whole of it is in the API.
+MAX_SHOWN = 400
+
+
+@dataclass(frozen=True)
+class CallCard:
+    """One call of a tool: what was asked, and what came of it, if something has."""
+
+    dom_id: str
+    name: str
+    arguments: Any
+    result: Message | None
+    is_waiting: bool
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return self.result.facts if self.result else {}
+
+    @property
+    def duration_ms(self) -> int | None:
+        return self.facts.get("duration_ms")
+
+    @property
+    def tone(self) -> str:
+        if self.result is None:
+            return "neutral"
+        outcome = self.facts.get("outcome")
+        return OUTCOME_TONES[CallOutcome(outcome)] if outcome in CallOutcome.values else "error"
+
+    @property
+    def words(self) -> str:
+        """The outcome; one that worked needs no word beside its duration."""
+        if self.result is None:
+            return "Running" if self.is_waiting else "Stopped"
+        if self.facts.get("outcome") == CallOutcome.OK:
+            return ""
+        if self.facts.get("code") == "approval_required":
+            return "Waits for approval"
+        if self.facts.get("outcome") == CallOutcome.CONNECTION_REQUIRED:
+            return "Needs sign-in"
+        outcome = self.facts.get("outcome")
+        return str(CallOutcome(outcome).label) if outcome in CallOutcome.values else "Not called"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One message of the person or the agent, with the calls it led to."""
+
+    message: Message
+    html: SafeString | None
+    calls: list[CallCard]
+    is_last: bool = False
+    # What "Try again" says once more
+    again: str = ""
+
+    @property
+    def is_person(self) -> bool:
+        return self.message.author == Author.PERSON
+
+    @property
+    def is_writing(self) -> bool:
+        return self.message.state == MessageState.WRITING
+
+
+@dataclass(frozen=True)
+class Thread:
+    entries: list[Entry]
+    is_running: bool = False
+    hidden: int = 0
+
+
+def thread_of(conversation: Conversation) -> Thread:
+    rows = list(conversation.messages.order_by("-id")[: MAX_SHOWN + 1])[::-1]
+    hidden = conversation.messages.count() - MAX_SHOWN if len(rows) > MAX_SHOWN else 0
+    rows = rows[-MAX_SHOWN:]
+    running = is_running(conversation)
+    results = {row.call_id: row for row in rows if row.author == Author.TOOL}
+    said = [row for row in rows if row.author != Author.TOOL]
+    entries, last_words = [], ""
+    for row in said:
+        is_last = row is said[-1]
+        if row.author == Author.PERSON:
+            last_words = row.text
+            entries.append(Entry(row, None, [], is_last))
+            continue
+        cards = [_card(row, call, results.get(call["id"]), is_last and running) for call in row.calls]
+        failed = is_last and not running and row.state in (MessageState.FAILED, MessageState.STOPPED)
+        entries.append(Entry(row, render_markdown(row.text), cards, is_last, last_words if failed else ""))
+    return Thread(entries, running, hidden)
+
+
+def _card(row: Message, call: dict[str, Any], result: Message | None, is_waiting: bool) -> CallCard:
+    # Ids of calls are the model's, and unique in one answer only.
+    number = row.calls.index(call)
+    return CallCard(f"{row.pk}-{number}", str(call.get("name")), call.get("arguments"), result, is_waiting)
