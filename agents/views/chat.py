@@ -124,6 +124,7 @@ def _say(request: ActorRequest, conversation: Conversation, text: str) -> HttpRe
 
 def _page(actor: Actor, agent: Agent, conversation: Conversation | None = None) -> dict[str, Any]:
     """What both pages show around the thread."""
+    calls.learn_tools(agent, actor=actor)
     tools = calls.agent_tools(agent)
     here = _url_of(conversation) if conversation else reverse("admin:agent-chat", args=[agent.slug])
     return {
