@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 from rest_framework.serializers import Serializer
 
-from agents.serializers import AgentIn, LlmConfigIn
+from agents.serializers import AgentIn, LlmConfigIn, MessageIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
 from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, FixIn, ServerIn, ServerTestIn
@@ -21,7 +21,7 @@ BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
         *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
-        *(DiscoverIn, FixIn, ServerIn, ServerTestIn),
+        *(DiscoverIn, FixIn, MessageIn, ServerIn, ServerTestIn),
     )
 }
 OPERATIONS = [
