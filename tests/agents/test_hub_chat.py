@@ -81,6 +81,9 @@ def test_an_empty_message_is_refused_and_what_was_too_long_is_kept(bob: Person, 
     page = text_of(browser.post(url_of(conversation), {"text": long}, follow=True))
     assert "at most 20,000 characters" in page and long in page
     assert not conversation.messages.exists()
+    page = text_of(browser.post("/hub/agent/helper/chat/", {"text": long}, follow=True))
+    assert "at most 20,000 characters" in page and long in page
+    assert Conversation.objects.count() == 1
 
 
 def test_an_agents_input_is_asked_for_first_and_checked(alice: Person, bob: Person, agent: Agent) -> None:
