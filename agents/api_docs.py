@@ -48,8 +48,12 @@ AGENT_TOOL = {
     "tool_name": "search_notes",
 }  # fmt: skip
 LLM_BODY = {"name": "Local", "base_url": "https://llm.acme.example/v1", "model": "small-1", "api_key": "your-key"}
+ANTHROPIC_BODY = {
+    **{"name": "Claude", "protocol": "anthropic", "base_url": "https://api.anthropic.com/v1", "model": "claude-sonnet"},
+    **{"api_key": "your-key", "max_tokens": 8192},
+}
 LLM_CONFIG = {
-    **{"id": 2, **LLM_BODY, "api_key": REDACTED},
+    **{"id": 2, **LLM_BODY, "api_key": REDACTED, "protocol": "openai", "max_tokens": 4096},
     **{"created_at": "2026-11-20T09:00:00Z", "updated_at": "2026-11-20T09:00:00Z"},
 }
 TOOL_CALL = {
@@ -127,8 +131,9 @@ LIST_LLM_CONFIGS: Operation = operation(
 )  # fmt: skip
 CREATE_LLM_CONFIG: Operation = operation(
     "create_llm_config", "Create an LLM config", tag=AGENTS, errors=(400, 409, 422), status=201,
-    words="Where an agent's model is: any OpenAI-compatible endpoint.",
-    request=LlmConfigIn, bodies={"OpenAI-compatible": LLM_BODY}, response=shapes.LlmConfigOut, example=LLM_CONFIG,
+    words="Where an agent's model is: any OpenAI-compatible endpoint, or one that speaks Anthropic's messages.",
+    request=LlmConfigIn, bodies={"OpenAI-compatible": LLM_BODY, "Anthropic": ANTHROPIC_BODY},
+    response=shapes.LlmConfigOut, example=LLM_CONFIG,
 )  # fmt: skip
 GET_LLM_CONFIG: Operation = operation(
     "get_llm_config", "Get an LLM config", tag=AGENTS, errors=(404,), parameters=_LLM_CONFIG,

@@ -6,7 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from agents.models import CallOutcome
+from agents.models import Author, CallOutcome, LlmProtocol, MessageState
 
 
 class AgentOut(serializers.Serializer[Any]):
@@ -44,6 +44,8 @@ class LlmConfigOut(serializers.Serializer[Any]):
     name = serializers.CharField()
     base_url = serializers.CharField()
     model = serializers.CharField()
+    protocol = serializers.ChoiceField(choices=LlmProtocol.choices)
+    max_tokens = serializers.IntegerField(help_text="The longest answer, in tokens")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
     api_key = serializers.CharField(allow_blank=True, help_text="`[REDACTED]` if set")
@@ -65,3 +67,53 @@ class ToolCallOut(serializers.Serializer[Any]):
     user = serializers.CharField()
     server = serializers.CharField(allow_blank=True)
     connection = serializers.CharField(allow_null=True, help_text="Whose grant was used")
+
+
+class ConversationOut(serializers.Serializer[Any]):
+    """A conversation of the caller's own. Nobody else sees it."""
+
+    id = serializers.IntegerField()
+    agent_id = serializers.IntegerField()
+    title = serializers.CharField(allow_blank=True, help_text="The beginning of the first message")
+    input = serializers.DictField()
+    created_at = serializers.DateTimeField()
+    updated_at = serializers.DateTimeField()
+    is_running = serializers.BooleanField(help_text="Whether the agent is answering right now")
+
+
+class RequestedCallOut(serializers.Serializer[Any]):
+    id = serializers.CharField()
+    name = serializers.CharField()
+    arguments = serializers.JSONField(help_text="An object; a text where the model wrote none")
+
+
+class MessageOut(serializers.Serializer[Any]):
+    """One entry: what the person said, what the model said and asked for, or what a tool answered."""
+
+    id = serializers.IntegerField()
+    at = serializers.DateTimeField()
+    author = serializers.ChoiceField(choices=Author.choices)
+    state = serializers.ChoiceField(choices=MessageState.choices)
+    text = serializers.CharField(allow_blank=True)
+    calls = RequestedCallOut(many=True, help_text="What the model asked for")
+    call_id = serializers.CharField(allow_blank=True, help_text="The call that a tool's entry answers")
+    tool_name = serializers.CharField(allow_blank=True)
+    error = serializers.CharField(allow_blank=True, help_text="Why an answer failed or stopped")
+    facts = serializers.DictField(
+        help_text="Of a tool's entry: title, server, outcome, code, duration_ms, connection, and where to `connect`"
+    )
+    input_tokens = serializers.IntegerField()
+    output_tokens = serializers.IntegerField()
+
+
+class ConversationWithMessagesOut(ConversationOut):
+    messages = MessageOut(many=True)
+
+
+class AnswerOut(serializers.Serializer[Any]):
+    """How a turn ended, and what was said in it."""
+
+    conversation = serializers.IntegerField()
+    state = serializers.ChoiceField(choices=MessageState.choices)
+    error = serializers.CharField(allow_blank=True, help_text="In words, when the state is failed or stopped")
+    messages = MessageOut(many=True)

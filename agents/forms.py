@@ -57,10 +57,12 @@ class LlmConfigForm(forms.ModelForm[LlmConfig]):
 
     class Meta:
         model = LlmConfig
-        fields = ("name", "base_url", "model")
+        fields = ("name", "protocol", "base_url", "model", "max_tokens")
         help_texts = {
-            "base_url": "Of an OpenAI-compatible API, for example https://api.openai.com/v1",
+            "protocol": "Most providers and local servers (Ollama, vLLM) are OpenAI compatible.",
+            "base_url": "Up to the version, for example https://api.openai.com/v1 or https://api.anthropic.com/v1",
             "model": "As the provider names it, for example gpt-5-mini",
+            "max_tokens": "In tokens. An answer ends there, finished or not.",
         }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

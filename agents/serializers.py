@@ -7,12 +7,16 @@ from typing import Any
 
 from rest_framework import serializers
 
-from agents.models import Agent, LlmConfig, ToolCall
+from agents.models import Agent, Conversation, LlmConfig, LlmProtocol, Message, ToolCall
 from agents.services.calls import AgentTool
+from agents.services.conversations import is_running
 from aster.accounts.audit import REDACTED
 from aster.accounts.models import slug_validator
 from aster.api_bodies import IdField, StrictSerializer
 from integrations.serializers import SLUG_HELP, nothing_stored, redacted
+
+# What is shown of a tool's answer beside its text
+FACTS = ("title", "server", "outcome", "code", "duration_ms", "connection", "connect")
 
 
 class AgentIn(StrictSerializer):
@@ -39,7 +43,21 @@ class LlmConfigIn(StrictSerializer):
     name = serializers.CharField(max_length=100)
     base_url = serializers.CharField(max_length=2000)
     model = serializers.CharField(max_length=200)
+    protocol = serializers.ChoiceField(
+        choices=LlmProtocol.choices, required=False, help_text="`openai` is what most providers speak."
+    )
+    max_tokens = serializers.IntegerField(
+        min_value=1, max_value=200_000, required=False, help_text="The longest answer, in tokens"
+    )
     api_key = serializers.CharField(required=False, allow_blank=True)
+
+
+class MessageIn(StrictSerializer):
+    text = serializers.CharField(trim_whitespace=False, help_text="At most 20,000 characters")
+    conversation = IdField(required=False, allow_null=True, help_text="Where to go on; a new one without it")
+    input = serializers.DictField(
+        required=False, help_text="Values for the agent's `input_json_schema`, with the first message"
+    )
 
 
 def fill_llm_config(config: LlmConfig, values: Mapping[str, Any]) -> LlmConfig:
@@ -85,7 +103,7 @@ def show_agent_tool(offered: AgentTool) -> dict[str, Any]:
 
 
 def show_llm_config(config: LlmConfig) -> dict[str, Any]:
-    names = ("id", "name", "base_url", "model", "created_at", "updated_at")
+    names = ("id", "name", "protocol", "base_url", "model", "max_tokens", "created_at", "updated_at")
     return {**{name: getattr(config, name) for name in names}, "api_key": redacted(config.api_key)}
 
 
@@ -93,3 +111,15 @@ def show_call(call: ToolCall) -> dict[str, Any]:
     names = ("id", "at", "tool_name", "outcome", "error_code", "duration_ms", "via", "request_id", "agent_id")
     labels = {"user": call.user_label, "server": call.server_label, "connection": call.connection_label or None}
     return {**{name: getattr(call, name) for name in names}, "server_id": call.server_id, **labels}
+
+
+def show_conversation(conversation: Conversation) -> dict[str, Any]:
+    names = ("id", "agent_id", "title", "input", "created_at", "updated_at")
+    return {**{name: getattr(conversation, name) for name in names}, "is_running": is_running(conversation)}
+
+
+def show_message(message: Message) -> dict[str, Any]:
+    names = ("id", "at", "author", "state", "text", "calls", "call_id", "tool_name", "error")
+    counts = {"input_tokens": message.input_tokens, "output_tokens": message.output_tokens}
+    facts = {name: message.facts[name] for name in FACTS if name in message.facts}
+    return {**{name: getattr(message, name) for name in names}, "facts": facts, **counts}

@@ -280,6 +280,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
         {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
+        {"name": "Chat", "description": "Talk to agents. Conversations are their person's alone."},
         {"name": "Organization", "description": "People, API keys and the audit trail."},
     ],
     "ENUM_NAME_OVERRIDES": {
@@ -289,6 +290,8 @@ SPECTACULAR_SETTINGS = {
         "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
         "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
         "ConnectionStateEnum": "integrations.api_shapes.STATE",
+        "KeyStateEnum": "aster.accounts.api_shapes.KEY_STATE",
+        "MessageStateEnum": "agents.models.MessageState",
         "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
     },
 }

@@ -11,6 +11,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from agents import api as agents_api
+from agents import api_chat as chat_api
 from agents import api_schedules as schedules_api
 from aster.accounts import api as accounts_api
 from aster.web import refuse
@@ -65,6 +66,11 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/agent/<str:key>", agents_api.AgentDetail.as_view()),
     path("config/agent/<str:key>/tools", agents_api.AgentTools.as_view()),
     path("config/agent/<str:key>/tools/call", agents_api.AgentToolCall.as_view()),
+    path("agents/<str:key>/messages", chat_api.AgentMessages.as_view()),
+    path("agents/<str:key>/conversations", chat_api.AgentConversations.as_view()),
+    path("conversations", chat_api.ConversationList.as_view()),
+    path("conversations/<str:key>", chat_api.ConversationDetail.as_view()),
+    path("conversations/<str:key>/stop", chat_api.ConversationStop.as_view()),
     path("config/llm", agents_api.LlmConfigList.as_view()),
     path("config/llm/<str:key>", agents_api.LlmConfigDetail.as_view()),
     path("schedules", schedules_api.ScheduleList.as_view()),

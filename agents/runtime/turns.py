@@ -54,6 +54,13 @@ async def as_stream(conversation: Conversation, *, actor: Actor) -> AsyncGenerat
             yield _encode(*event) if event else b": still there\n\n"
 
 
+async def to_end(conversation: Conversation, *, actor: Actor) -> Event:
+    """Answer, and return the `end` event; for those who want no stream."""
+    async with aclosing(follow(conversation, actor=actor)) as events:
+        last = [event async for event in events if event][-1]
+    return last
+
+
 def _encode(kind: str, data: dict[str, Any]) -> bytes:
     # JSON escapes line breaks, so one data line is enough.
     return f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()

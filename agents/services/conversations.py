@@ -108,6 +108,31 @@ def add_message(conversation: Conversation, text: str, actor: Actor) -> Message:
     return message
 
 
+def say(
+    agent: Agent,
+    text: str,
+    actor: Actor,
+    *,
+    conversation: str | int | None = None,
+    input: Mapping[str, Any] | None = None,
+) -> tuple[Conversation, Message]:
+    """Say something to `agent`, in a conversation that is there or in a new one. All or nothing."""
+    if conversation is None:
+        with transaction.atomic():
+            begun = start_conversation(agent, actor, input)
+            return begun, add_message(begun, text, actor)
+    if input:
+        problem = "The input belongs to the start of a conversation. Leave it out, or start a new one."
+        raise InvalidInput(problem, fields={"input": [problem]})
+    found = find_conversation(conversation, actor=actor, agent=agent)
+    return found, add_message(found, text, actor)
+
+
+def answer_to(message: Message) -> list[Message]:
+    """Everything said after `message`, by the model and the tools."""
+    return list(Message.objects.filter(conversation_id=message.conversation_id, pk__gt=message.pk))
+
+
 def _check_text(text: str) -> str:
     text = text.strip()
     problem = ""

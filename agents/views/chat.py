@@ -16,7 +16,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_GET, require_POST
 
 from agents.models import Agent, Conversation
-from agents.runtime.chat import answer
+from agents.runtime import turns
 from agents.schema_form import ArgumentsForm
 from agents.services import agents, calls, conversations
 from agents.views.agent_pages import agent_tabs
@@ -29,7 +29,7 @@ from integrations.models import McpServer
 from integrations.services.state import connections_by_server, server_state
 
 MANY_TOOLS = 8
-KEPT_TEXT = "chat_text"
+KEPT_TEXT, MAX_KEPT = "chat_text", 50_000
 
 
 @hub_page
@@ -39,24 +39,21 @@ def new_chat(request: ActorRequest, slug: str) -> HttpResponse:
     form = None
     if agent.input_json_schema:
         form = ArgumentsForm(agent.input_json_schema, request.POST if request.method == "POST" else None)
-    if request.method == "POST" and (form is None or form.is_valid()):
-        begun = _begin(request, agent, form)
-        if begun and "text" in request.POST:
-            return _say(request, begun, request.POST["text"])
-        if begun:
-            return redirect(_url_of(begun))
+    if request.method == "POST" and form is None:
+        return _say(request, agent, request.POST.get("text", ""))
+    if request.method == "POST" and form and form.is_valid() and (begun := _begin(request, agent, form)):
+        return redirect(_url_of(begun))
     mine = page_of(request, conversations.visible_conversations(request.actor, agent), 10)
-    context = _page(request.actor, agent) | {"form": form, "page": mine, "query": query_without(request)}
+    context = _page(request.actor, agent) | _kept_text(request)
+    context |= {"form": form, "page": mine, "query": query_without(request)}
     return render(request, "agents/chat_new.html", context, status=400 if form and form.errors else 200)
 
 
-def _begin(request: ActorRequest, agent: Agent, form: ArgumentsForm | None) -> Conversation | None:
-    """A new conversation, or None with the reason in the form."""
+def _begin(request: ActorRequest, agent: Agent, form: ArgumentsForm) -> Conversation | None:
+    """A new conversation with its input, or None with the reason in the form."""
     try:
-        return conversations.start_conversation(agent, request.actor, form.arguments if form else None)
+        return conversations.start_conversation(agent, request.actor, form.arguments)
     except InvalidInput as error:
-        if form is None:
-            raise
         add_errors(form, error)
         return None
 
@@ -65,9 +62,9 @@ def _begin(request: ActorRequest, agent: Agent, form: ArgumentsForm | None) -> C
 def show_chat(request: ActorRequest, slug: str, pk: int) -> HttpResponse:
     conversation = _find(request.actor, slug, pk)
     if request.method == "POST":
-        return _say(request, conversation, request.POST.get("text", ""))
-    context = _page(request.actor, conversation.agent, conversation)
-    return render(request, "agents/chat.html", context | {"text": request.session.pop(KEPT_TEXT, "")})
+        return _say(request, conversation.agent, request.POST.get("text", ""), conversation)
+    context = _page(request.actor, conversation.agent, conversation) | _kept_text(request)
+    return render(request, "agents/chat.html", context)
 
 
 @require_GET
@@ -110,20 +107,25 @@ def _url_of(conversation: Conversation) -> str:
     return reverse("admin:agent-conversation", args=[conversation.agent.slug, conversation.pk])
 
 
-def _say(request: ActorRequest, conversation: Conversation, text: str) -> HttpResponse:
+def _say(request: ActorRequest, agent: Agent, text: str, conversation: Conversation | None = None) -> HttpResponse:
     """Say it, wait for the answer, and show the conversation. What could not be said stays in the composer."""
     try:
-        conversations.add_message(conversation, text, request.actor)
+        said, _ = conversations.say(agent, text, request.actor, conversation=conversation.pk if conversation else None)
     except AsterError as error:
         flash_error(request, error)
-        request.session[KEPT_TEXT] = text[: conversations.MAX_TEXT + 1000]
-    else:
-        async_to_sync(answer)(conversation, actor=request.actor, on_event=lambda kind, data: None)
-    return redirect(_url_of(conversation))
+        request.session[KEPT_TEXT] = text[:MAX_KEPT]
+        return redirect(_url_of(conversation) if conversation else reverse("admin:agent-chat", args=[agent.slug]))
+    async_to_sync(turns.to_end)(said, actor=request.actor)
+    return redirect(_url_of(said))
+
+
+def _kept_text(request: ActorRequest) -> dict[str, str]:
+    return {"text": request.session.pop(KEPT_TEXT, "")}
 
 
 def _page(actor: Actor, agent: Agent, conversation: Conversation | None = None) -> dict[str, Any]:
     """What both pages show around the thread."""
+    calls.learn_tools(agent, actor=actor)
     tools = calls.agent_tools(agent)
     here = _url_of(conversation) if conversation else reverse("admin:agent-chat", args=[agent.slug])
     return {
@@ -138,7 +140,6 @@ def _page(actor: Actor, agent: Agent, conversation: Conversation | None = None) 
         "admins": [] if agent.llm_config_id else admins_of(agent.organization)[:3],
         "tools": [each for each in tools if each.tool][:MANY_TOOLS],
         "more_tools": max(0, sum(1 for each in tools if each.tool) - MANY_TOOLS),
-        "max_text": conversations.MAX_TEXT,
     }
 
 

@@ -8,6 +8,8 @@ from rest_framework import serializers
 
 from aster.accounts.models import Role
 
+KEY_STATE = ["active", "expired", "revoked"]
+
 
 class OrganizationOut(serializers.Serializer[Any]):
     id = serializers.IntegerField()
@@ -41,7 +43,7 @@ class ApiKeyOut(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     hint = serializers.CharField(help_text="How the key begins")
     user = serializers.EmailField(help_text="Whom the key acts as")
-    state = serializers.ChoiceField(choices=["active", "expired", "revoked"])
+    state = serializers.ChoiceField(choices=KEY_STATE)
 
 
 class CreatedApiKeyOut(ApiKeyOut):

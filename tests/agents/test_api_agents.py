@@ -156,6 +156,8 @@ class TestModels:
         assert LlmConfig.objects.get().api_key == "canary-key"
         client.patch(where, {"api_key": ""})
         assert client.get(where).json()["api_key"] == LlmConfig.objects.get().api_key == ""
+        shown = client.patch(where, {"protocol": "anthropic", "max_tokens": 900}).json()
+        assert (made.json()["protocol"], shown["protocol"], shown["max_tokens"]) == ("openai", "anthropic", 900)
         assert client.delete(where).status_code == 204
 
     def test_a_bad_one_is_refused(self, client: ContractClient) -> None:
@@ -163,6 +165,9 @@ class TestModels:
             ({"base_url": "nonsense"}, "base_url"),
             ({"api_key": "[REDACTED]"}, "api_key"),
             ({"x": 1}, "x"),
+            ({"protocol": "telnet"}, "protocol"),
+            ({"max_tokens": 0}, "max_tokens"),
+            ({"max_tokens": 200_001}, "max_tokens"),
         ):
             response = client.post("/api/v1/config/llm", {**self.BODY, **change})
             assert (response.status_code, list(response.json()["fields"])) == (400, [field])

@@ -294,7 +294,10 @@ def test_words_of_a_server_are_text(alice: Person) -> None:
 # --- Models -----------------------------------------------------------------------------------------------------------
 
 SECRET = "sk-canary-93417"
-MODEL = {"name": "Our model", "base_url": "https://api.example.com/v1", "model": "m-1"}
+MODEL = {
+    **{"name": "Our model", "protocol": "openai", "base_url": "https://api.example.com/v1", "model": "m-1"},
+    "max_tokens": 4096,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -318,6 +321,18 @@ def test_a_models_key_goes_in_and_never_comes_out(alice: Person) -> None:
     browser.post(f"/hub/llm-configs/{config.pk}/", {**MODEL, "forget_key": "on"})
     config.refresh_from_db()
     assert config.api_key == ""
+
+
+def test_a_model_may_speak_anthropics_protocol_and_has_a_longest_answer(alice: Person) -> None:
+    browser = alice.browser()
+    for change, words in (
+        ({"protocol": "telnet"}, "valid choice"), ({"max_tokens": "0"}, "greater than or equal to 1"),
+    ):  # fmt: skip
+        page = browser.post("/hub/llm-configs/add/", {**MODEL, **change})
+        assert page.status_code == 400 and words in text_of(page)
+    browser.post("/hub/llm-configs/add/", {**MODEL, "protocol": "anthropic", "max_tokens": "900"})
+    config = LlmConfig.objects.get()
+    assert (config.protocol, config.max_tokens) == ("anthropic", 900)
 
 
 def test_models_are_for_admins_of_their_organization(alice: Person, bob: Person, charlie: Person) -> None:

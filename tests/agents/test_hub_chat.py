@@ -81,6 +81,9 @@ def test_an_empty_message_is_refused_and_what_was_too_long_is_kept(bob: Person, 
     page = text_of(browser.post(url_of(conversation), {"text": long}, follow=True))
     assert "at most 20,000 characters" in page and long in page
     assert not conversation.messages.exists()
+    page = text_of(browser.post("/hub/agent/helper/chat/", {"text": long}, follow=True))
+    assert "at most 20,000 characters" in page and long in page
+    assert Conversation.objects.count() == 1
 
 
 def test_an_agents_input_is_asked_for_first_and_checked(alice: Person, bob: Person, agent: Agent) -> None:
@@ -208,13 +211,13 @@ def test_while_the_agent_answers_the_page_asks_again_and_offers_to_stop(bob: Per
     conversation = conversation_of(bob, agent)
     conversations.add_message(conversation, "Hello", bob.actor)
     page = text_of(bob.browser().get(url_of(conversation)))
-    assert 'hx-trigger="every 1s"' in page and "Helper is answering" in page and '<meta http-equiv="refresh"' in page
+    assert 'data-running="yes"' in page and "Helper is answering" in page and '<meta http-equiv="refresh"' in page
     assert "still answering" in text_of(bob.browser().post(url_of(conversation), {"text": "More"}, follow=True))
     bob.browser().post(url_of(conversation, "stop/"))
     conversation.refresh_from_db()
     assert conversation.stop_requested
     conversations.end_turn(conversation)
-    assert "every 1s" not in text_of(bob.browser().get(url_of(conversation, "thread/")))
+    assert 'data-running="no"' in text_of(bob.browser().get(url_of(conversation, "thread/")))
 
 
 def test_the_banner_is_there_as_long_as_the_connection_is_not(alice: Person, bob: Person, agent: Agent) -> None:

@@ -208,6 +208,9 @@ def test_another_organizations_things_do_not_exist(
         if address.startswith("/api/v1/config/agent"):
             assert client.get(f"{address}/tools").status_code == 404
             assert client.post(f"{address}/tools/call", {"name": "x"}).status_code == 404
+            chat = address.replace("config/agent", "agents")
+            assert client.post(f"{chat}/messages", {"text": "x"}).status_code == 404
+            assert client.get(f"{chat}/conversations").status_code == 404
 
 
 def test_lists_show_ones_own_organization_alone(alice: Person, charlie: Person) -> None:

@@ -72,7 +72,7 @@ def address(client: ContractClient, path: str) -> str:
     """The path with the id of something that is there."""
     if "{" not in path:
         return path
-    collection = path.split("/{")[0].replace("/oauth", "/auth_configs")
+    collection = path.split("/{")[0].replace("/oauth", "/auth_configs").replace("/v1/agents", "/v1/config/agent")
     rows = client.get(collection).json()["results"]
     return path.replace("{key}", str(rows[0]["id"] if rows else 1)).replace("{id}", str(rows[0]["id"] if rows else 1))
 
@@ -102,7 +102,7 @@ def test_a_body_that_is_no_proper_object_is_refused(client: ContractClient, body
 
 
 def reads_body(path: str) -> bool:
-    return not path.endswith(("/disconnect", "/tools/refresh", "/{key}/test", "/{key}/diagnose"))
+    return not path.endswith(("/disconnect", "/tools/refresh", "/{key}/test", "/{key}/diagnose", "/stop"))
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -12,7 +12,7 @@ from django.test import Client
 from rest_framework.serializers import Serializer
 
 from agents.api_schedules import ScheduleIn
-from agents.serializers import AgentIn, LlmConfigIn
+from agents.serializers import AgentIn, LlmConfigIn, MessageIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
 from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, FixIn, ServerIn, ServerTestIn
@@ -22,7 +22,7 @@ BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
         *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
-        *(DiscoverIn, FixIn, ScheduleIn, ServerIn, ServerTestIn),
+        *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn),
     )
 }
 OPERATIONS = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.urls import resolve
@@ -45,7 +46,20 @@ def fill(running: Installation) -> None:
     for arguments in ({"city": "Oslo", "days": 3}, {"city": "Atlantis"}, {"city": "Tokyo"}):
         body = {"name": tools["get_forecast"], "arguments": arguments}
         running.api("POST", f"config/agent/{agent['id']}/tools/call", body)
+    fill_chats(running, agent)
     running.manage("create_org", "Empty Labs", "--admin", ADA)
+
+
+def fill_chats(running: Installation, agent: Any) -> None:
+    """A conversation with calls, one whose model is away, and agents one cannot talk to at once."""
+    told = {"text": "What is the weather in Oslo, and which notes do I have?"}
+    running.api("POST", f"agents/{agent['id']}/messages?stream=0", told)
+    local = next(each for each in running.api("GET", "config/llm")["results"] if each["name"] == "Local model")
+    away = running.api("POST", "config/agent", {"name": "Away", "llm_config_id": local["id"]})
+    running.api("POST", f"agents/{away['id']}/messages?stream=0", {"text": f"Is any{'where' * 30} home?"})
+    asks = {"type": "object", "properties": {"team": {"type": "string", "title": "Which team"}}, "required": ["team"]}
+    running.api("POST", "config/agent", {"name": "Asks first", "llm_config_id": local["id"], "input_json_schema": asks})
+    running.api("POST", "config/agent", {"name": "Without a model"})
 
 
 # --- Getting in ----------------------------------------------------------------------------------------------------
@@ -114,6 +128,9 @@ ADDRESSES = {
     "connect-unconnected": "/hub/servers/calendar/connect/",
     "connect-disabled": "/hub/servers/archive/connect/",
     "connect-organization": "/hub/servers/billing/connect/",
+    "chat-model-away": "/hub/agent/away/chat/2/",
+    "chat-asks-first": "/hub/agent/asks-first/chat/",
+    "chat-without-model": "/hub/agent/without-a-model/chat/",
     "playground-none-fits": "/hub/playground/?server=acme-weather&q=nothing",
     "playground-tool": "/hub/playground/?server=acme-weather&tool=get_forecast",
     "matrix-none-fits": "/hub/matrix/?q=nobody",
@@ -204,6 +221,15 @@ def tool_failed(page: Page) -> None:
     expect(page.locator("#result").get_by_text("Atlantis").first).to_be_visible()
 
 
+def chat_streamed(page: Page) -> None:
+    page.goto(_at(page, "/hub/agent/research-assistant/chat/"))
+    page.get_by_label("Message Research assistant").fill("What is the weather in Tokyo?")
+    press(page, "Send")
+    expect(page.get_by_text("Forecast for Tokyo").last).to_be_visible()
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
+    page.locator(".tool-call summary").first.click()
+
+
 def rows_chosen(page: Page) -> None:
     page.goto(_at(page, "/hub/integrations/mcpserver/"))
     page.locator(".action-select").first.check()
@@ -246,6 +272,7 @@ ACTS: dict[str, Callable[[Page], None]] = {
     "password-refused": password_refused,
     "playground-run": tool_run,
     "playground-run-failed": tool_failed,
+    "chat-streamed": chat_streamed,
     "list-chosen": rows_chosen,
     "list-delete": rows_to_delete,
     "dialog": dialog,

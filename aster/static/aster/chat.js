@@ -77,13 +77,17 @@
       if (message && !("writing" in message.dataset)) written.delete(id);
       else showWritten(id);
     }
-    if (!streaming) setBusy(part("thread").dataset.running === "yes");
+    if (!streaming) watch();
     if (follows) toEnd();
   });
-  // While the answer streams, the page need not ask again and again.
-  document.addEventListener("htmx:beforeRequest", (e) => {
-    if (streaming && e.detail.elt.id === "thread" && e.detail.requestConfig.triggeringEvent) e.preventDefault();
-  });
+  // An answer that was asked for elsewhere, or before this page was loaded, has no stream here: ask how far it is.
+  let timer;
+  const watch = () => {
+    const running = part("thread").dataset.running === "yes";
+    setBusy(running);
+    clearTimeout(timer);
+    if (running) timer = setTimeout(() => streaming || draw(), 1000);
+  };
 
   // --- The stream -------------------------------------------------------------------------------------------------
   const events = {
@@ -184,6 +188,6 @@
     }
   }, true);
 
-  setBusy(part("thread").dataset.running === "yes");
+  watch();
   if (chat.dataset.conversation) toEnd();
 })();
