@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from agents.views import agent_pages, agent_tools, calls, llm_configs, playground
+from agents.views import agent_pages, agent_tools, calls, changed_tools, llm_configs, playground
 
 urlpatterns: list[URLPattern] = [
     path("agents/", agent_pages.list_agents, name="agents"),
@@ -15,6 +15,9 @@ urlpatterns: list[URLPattern] = [
     path("agent/<slug:slug>/use/", agent_pages.show_use, name="agent-use"),
     path("agent/<slug:slug>/calls/", calls.show_agent_calls, name="agent-calls"),
     path("agent/<slug:slug>/delete/", agent_pages.delete_agent, name="agent-delete"),
+    path("changed-tools/", changed_tools.list_changes, name="changed-tools"),
+    path("changed-tools/<int:pk>/accept/", changed_tools.accept_change, name="changed-tool-accept"),
+    path("changed-tools/accept/<slug:slug>/", changed_tools.accept_all, name="changed-tools-accept"),
     path("playground/", playground.playground, name="playground"),
     path("llm-configs/", llm_configs.list_configs, name="llm-configs"),
     path("llm-configs/add/", llm_configs.add_config, name="llm-config-add"),

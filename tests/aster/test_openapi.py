@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 from rest_framework.serializers import Serializer
 
+from agents.api_changes_docs import AcceptChangeIn
 from agents.serializers import AgentIn, LlmConfigIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
@@ -21,7 +22,7 @@ BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
         *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
-        *(DiscoverIn, FixIn, ServerIn, ServerTestIn),
+        *(DiscoverIn, FixIn, ServerIn, ServerTestIn, AcceptChangeIn),
     )
 }
 OPERATIONS = [
