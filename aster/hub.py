@@ -80,6 +80,7 @@ def _shell(actor: Actor) -> dict[str, Any]:
 
 def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
     from integrations.models import Connection, ConnectionStatus
+    from integrations.services.drift import waiting_changes
 
     mine = Connection.objects.filter(auth_config__organization=actor.organization, user=actor.user)
     broken = mine.filter(status=ConnectionStatus.ERROR).count()
@@ -95,12 +96,14 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
         ("API keys", "/hub/api-keys/", "key", ()),
         ("Activity", "/hub/activity/", "activity", ()),
     ]
+    counts = {"My connections": broken}
     if actor.is_admin:
+        counts["Changed tools"] = waiting_changes(actor).count()
         organization += [
+            ("Changed tools", "/hub/changed-tools/", "warning", ()),
             ("Sign-ins", "/hub/matrix/", "shield", ()),
             ("Settings", "/hub/organization/", "wrench", ()),
         ]
-    counts = {"My connections": broken}
 
     def item(label: str, url: str, icon: str, also: tuple[str, ...]) -> dict[str, Any]:
         active = here.startswith((url, *also))

@@ -11,6 +11,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from agents import api as agents_api
+from agents import api_changes
 from agents import api_chat as chat_api
 from agents import api_schedules as schedules_api
 from aster.accounts import api as accounts_api
@@ -59,6 +60,9 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/mcp-server/<str:key>/tools", integrations_api.ServerTools.as_view()),
     path("config/mcp-server/<str:key>/tools/refresh", integrations_api.ServerToolsRefresh.as_view()),
     path("config/mcp-server/<str:key>/tools/call", agents_api.ServerToolCall.as_view()),
+    path("changed_tools", api_changes.ChangedToolList.as_view()),
+    path("changed_tools/<int:pk>", api_changes.ChangedToolDetail.as_view()),
+    path("changed_tools/<int:pk>/accept", api_changes.ChangedToolAccept.as_view()),
     path("connections", integrations_api.ConnectionList.as_view()),
     path("connections/<int:pk>", integrations_api.ConnectionDetail.as_view()),
     path("connections/<int:pk>/refreshes", integrations_api.ConnectionLedger.as_view()),

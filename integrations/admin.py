@@ -262,7 +262,7 @@ class ToolAdmin(OrgScopedAdmin[Tool]):
 
     @admin.display(description="Offered", boolean=True, ordering="gone_at")
     def present(self, tool: Tool) -> bool:
-        return tool.gone_at is None
+        return tool.gone_at is None and not tool.is_quarantined
 
 
 @admin.register(ClientRegistration)

@@ -29,7 +29,8 @@ _SECRETS = (
 CONNECTION_REQUIRED = refusal(
     shapes.ConnectionRequiredOut,
     "The caller must connect first, or again: open `authorization_url` or `connect_url`, then repeat the request. "
-    "Or an admin switched it off (`server_disabled`, `agent_disabled`, `tool_disabled`, without these addresses).",
+    "Or an admin switched it off (`server_disabled`, `agent_disabled`, `tool_disabled`), or the tool has changed "
+    "and waits for an admin (`tool_quarantined`), without these addresses.",
     {"Connection required": examples.CONNECTION_REQUIRED},
 )
 _TEST_FAILED = refusal(

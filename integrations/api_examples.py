@@ -52,7 +52,10 @@ TOOL: dict[str, Any] = {
     "inputSchema": {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]},
     "annotations": {"readOnlyHint": True},
 }
-SEEN_TOOL = {**TOOL, "first_seen_at": "2026-11-20T09:00:00Z", "last_seen_at": "2026-11-20T10:00:00Z"}
+SEEN_TOOL = {
+    **{**TOOL, "first_seen_at": "2026-11-20T09:00:00Z", "last_seen_at": "2026-11-20T10:00:00Z"},
+    "is_quarantined": False,
+}
 TEST: dict[str, Any] = {
     **{"status": "ok", "message": "1 tool found.", "step": "", "hint": "", "era": "modern"},
     **{"protocol_version": "2026-07-28", "latency_ms": 84, "tool_count": 1, "tool_names": ["search_notes"]},
@@ -133,6 +136,7 @@ SERVER: dict[str, Any] = {
     **{"id": 12, "slug": "acme-notes", "name": "Acme Notes", "description": "Notes of the whole company"},
     **{"transport": "streamable_http", "url": "https://mcp.acme.example/mcp", "command": "", "args": []},
     **{"working_dir": "", "timeout_seconds": 60, "retry_attempts": 1, "is_enabled": True, "era": "modern"},
+    "takes_changes": False,
     **{"protocol_version": "2026-07-28", "tested_at": "2026-11-20T09:00:00Z", "env": {}, "auth_config_id": 3},
     **{"auth_type": "AUTHORIZATION_CODE", "auth_config": AUTH_CONFIG, "status": "connected", "error": None},
     **{"tool_count": 1, "last_test": TEST, **_CREATED},

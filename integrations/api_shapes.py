@@ -211,6 +211,7 @@ class ServerOut(serializers.Serializer[Any]):
     timeout_seconds = serializers.IntegerField()
     retry_attempts = serializers.IntegerField()
     is_enabled = serializers.BooleanField()
+    takes_changes = serializers.BooleanField(help_text="Changed tools are taken in instead of quarantined")
     era = _text()
     protocol_version = _text()
     tested_at = serializers.DateTimeField(allow_null=True)
@@ -241,6 +242,7 @@ class ToolOut(serializers.Serializer[Any]):
     inputSchema = serializers.DictField()
     first_seen_at = serializers.DateTimeField()
     last_seen_at = serializers.DateTimeField()
+    is_quarantined = serializers.BooleanField(help_text="It has changed since; nobody may call it (`changed_tools`)")
 
 
 class RefreshedOut(TestOut):

@@ -142,17 +142,18 @@ class ServerForm(SecretsForm[McpServer]):
         model = McpServer
         fields: ClassVar = (
             *("name", "description", "transport", "url", "command", "args", "env", "working_dir"),
-            *("timeout_seconds", "retry_attempts"),
+            *("timeout_seconds", "retry_attempts", "takes_changes"),
         )
         labels: ClassVar = {
             "url": "URL", "timeout_seconds": "Timeout (seconds)", "retry_attempts": "Retries",
-            "working_dir": "Working directory",
+            "working_dir": "Working directory", "takes_changes": "Take in changed tools without asking",
         }  # fmt: skip
         help_texts: ClassVar = {
             "name": "Shown to everyone, for example HubSpot or Cloudflare Docs.",
             "url": "The server's MCP endpoint. Private addresses are refused unless the operator lists them.",
             "description": "One line that says what agents can do with it.",
             "timeout_seconds": "How long one request may take, up to 600.",
+            "takes_changes": "Otherwise a tool that changes waits until an admin has looked at it.",
             "retry_attempts": "How often a request that failed in transit is sent again, up to 5.",
         }
         widgets: ClassVar = {

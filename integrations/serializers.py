@@ -138,6 +138,9 @@ class ServerIn(StrictSerializer):
     timeout_seconds = serializers.IntegerField(min_value=1, max_value=600, required=False)
     retry_attempts = serializers.IntegerField(min_value=0, max_value=5, required=False)
     is_enabled = serializers.BooleanField(required=False)
+    takes_changes = serializers.BooleanField(
+        required=False, help_text="Take in tools that changed without asking, instead of quarantining them."
+    )
     test_connection = serializers.BooleanField(required=False, default=True)
 
     def to_internal_value(self, data: Any) -> Any:
@@ -265,15 +268,23 @@ def show_attempt(attempt: RefreshAttempt) -> dict[str, Any]:
 
 
 def show_tool(tool: Tool) -> dict[str, Any]:
-    """A tool as its server described it, with when it was seen."""
+    """A tool as its server described it when it was approved, with when it was seen."""
     seen = {"first_seen_at": tool.first_seen_at, "last_seen_at": tool.last_seen_at}
-    return {**tool.definition, "name": tool.name, **seen}
+    return {**tool.definition, "name": tool.name, **seen, "is_quarantined": tool.is_quarantined}
 
 
 def show_server(server: McpServer, state: Any, tool_count: int) -> dict[str, Any]:
     """A server as the caller sees it: `status` is the caller's own."""
     names = ("id", "slug", "name", "description", "transport", "url", "command", "args", "working_dir")
-    learned = ("timeout_seconds", "retry_attempts", "is_enabled", "era", "protocol_version", "tested_at")
+    learned = (
+        "timeout_seconds",
+        "retry_attempts",
+        "is_enabled",
+        "takes_changes",
+        "era",
+        "protocol_version",
+        "tested_at",
+    )
     return {
         **{name: getattr(server, name) for name in (*names, *learned)},
         "env": redacted(server.env),

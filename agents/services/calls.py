@@ -16,6 +16,7 @@ from aster.accounts.access import CALL, Actor
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
+from integrations.services import drift
 from integrations.services import servers as server_services
 from integrations.services.access import require_connection, token_source
 from integrations.services.targets import build_target
@@ -24,6 +25,7 @@ CONNECT_TOOL = "connect_account"
 # The codes of calls that nothing but an admin's change can make possible; no server was asked.
 REFUSALS = frozenset(
     {"not_allowed", "missing_scope", "unknown_tool", "tool_disabled", "agent_disabled", "server_disabled"}
+    | {"tool_quarantined"}
 )
 
 
@@ -39,6 +41,10 @@ class AgentTool:
     server: McpServer
     tool: Tool | None
     is_on: bool = True
+
+    @property
+    def is_quarantined(self) -> bool:
+        return self.tool is not None and self.tool.is_quarantined
 
     @property
     def definition(self) -> dict[str, Any]:
@@ -71,8 +77,13 @@ def agent_tools(agent: Agent) -> list[AgentTool]:
 
 
 def offered_of(agent: Agent, known: Iterable[AgentTool]) -> list[AgentTool]:
-    """Those of the `known` tools that are on, at servers that are on. A disabled agent offers none."""
-    return [each for each in known if each.is_on and each.server.is_enabled] if agent.is_enabled else []
+    """Those of the `known` tools that are on, at servers that are on, and have not changed since they were approved.
+
+    A disabled agent offers none.
+    """
+    if not agent.is_enabled:
+        return []
+    return [each for each in known if each.is_on and each.server.is_enabled and not each.is_quarantined]
 
 
 def known_tools(agent: Agent, servers: Iterable[McpServer]) -> list[AgentTool]:
@@ -111,6 +122,8 @@ def require_allowed(agent: Agent, found: AgentTool, arguments: Mapping[str, Any]
     Raises Conflict (switched off) or NotAllowed. No server has been asked, and none is.
     """
     require_on(agent, found)
+    if found.tool:
+        drift.require_settled(found.tool)
 
 
 def require_on(agent: Agent, found: AgentTool) -> None:
@@ -155,11 +168,11 @@ def prepare_call(
     """Check a call to a server, for which no agent has to be asked, and put together what reaches it."""
     actor.require_scope(CALL)
     server_services.require_enabled(server)
-    connection = require_connection(server, actor)
-    if definition is None and tool_name:
+    if definition is None and tool_name and (known := server.tools.filter(name=tool_name).first()):
+        drift.require_settled(known)
         # A modern server wants some arguments in headers, and only the tool's schema says which (x-mcp-header).
-        known = server.tools.filter(name=tool_name).first()
-        definition = known.definition if known else None
+        definition = known.definition
+    connection = require_connection(server, actor)
     target = build_target(server, token_of=token_source(server, actor))
     return ReadyCall(server, tool_name, definition, connection, target)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from agents.views import agent_pages, agent_tools, calls, chat, llm_configs, playground, schedules, usage
+from agents.views import agent_pages, agent_tools, calls, changed_tools, chat, llm_configs, playground, schedules, usage
 
 urlpatterns: list[URLPattern] = [
     path("agents/", agent_pages.list_agents, name="agents"),
@@ -20,6 +20,9 @@ urlpatterns: list[URLPattern] = [
     path("agent/<slug:slug>/chat/<int:pk>/stop/", chat.stop_chat, name="agent-conversation-stop"),
     path("agent/<slug:slug>/chat/<int:pk>/delete/", chat.delete_chat, name="agent-conversation-delete"),
     path("agent/<slug:slug>/delete/", agent_pages.delete_agent, name="agent-delete"),
+    path("changed-tools/", changed_tools.list_changes, name="changed-tools"),
+    path("changed-tools/<int:pk>/accept/", changed_tools.accept_change, name="changed-tool-accept"),
+    path("changed-tools/accept/<slug:slug>/", changed_tools.accept_all, name="changed-tools-accept"),
     path("playground/", playground.playground, name="playground"),
     path("llm-configs/", llm_configs.list_configs, name="llm-configs"),
     path("llm-configs/add/", llm_configs.add_config, name="llm-config-add"),

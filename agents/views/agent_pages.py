@@ -21,7 +21,7 @@ from aster.errors import AsterError
 from aster.pages import add_errors, ask_first, hub_page
 from aster.paging import page_of, query_without
 from integrations.models import McpServer, Tool
-from integrations.services.state import ServerState, connections_by_server, server_state, tool_counts
+from integrations.services.state import ServerState, connections_by_server, offered_counts, server_state
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _cards(listed: list[Agent], actor: Actor) -> list[AgentCard]:
     servers = {server.pk: server for agent in listed for server in agent.servers.all()}
     connections = connections_by_server(servers.values(), actor)
     states = {pk: server_state(server, connections.get(pk)) for pk, server in servers.items()}
-    known, off = tool_counts(servers.values()), _tools_off(listed)
+    known, off = offered_counts(servers.values()), _tools_off(listed)
     cards = []
     for agent in listed:
         own = sorted(agent.servers.all(), key=lambda server: server.name.lower())
@@ -69,8 +69,8 @@ def _cards(listed: list[Agent], actor: Actor) -> list[AgentCard]:
 
 
 def _tools_off(listed: list[Agent]) -> dict[int, int]:
-    """How many tools that exist now are switched off, per agent."""
-    present = Tool.objects.filter(server=OuterRef("server"), name=OuterRef("tool_name"), gone_at=None)
+    """How many tools that could be offered now are switched off, per agent."""
+    present = Tool.objects.offered().filter(server=OuterRef("server"), name=OuterRef("tool_name"))
     assigned = AgentServer.objects.filter(agent=OuterRef("agent"), server=OuterRef("server"), server__is_enabled=True)
     rows = ToolGrant.objects.filter(Exists(present), Exists(assigned), agent__in=listed, is_enabled=False)
     return {row["agent_id"]: row["n"] for row in rows.values("agent_id").annotate(n=Count("id"))}

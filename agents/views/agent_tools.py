@@ -90,7 +90,8 @@ def _fits(tool: Tool, words: str) -> bool:
 
 
 def _context(agent: Agent, rows: list[ServerRow]) -> dict[str, Any]:
-    on = [row for each in rows if each.server.is_enabled for row in each.tools if row.on]
+    offered = [row for each in rows if each.server.is_enabled for row in each.tools if not row.tool.is_quarantined]
+    on = [row for row in offered if row.on]
     return {
         "agent": agent,
         "rows": rows,

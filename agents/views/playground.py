@@ -71,13 +71,13 @@ class Source:
         return f"{reverse('admin:playground')}?{urlencode(query)}"
 
     def find(self, name: str, actor: Actor) -> Offer:
-        """The tool of that name, also one that is switched off: running it says so, as it does everywhere."""
+        """The tool of that name, also one that is switched off or has changed: running it says so, as everywhere."""
         if isinstance(self.through, Agent):
             return Offer.of(calls.find_tool(self.through, name, actor=actor))
-        found = next((offer for offer in self.offers if offer.name == name), None)
-        if found is None:
+        tool = tools_of(self.through).filter(name=name).first()
+        if tool is None:
             raise NotFound(f"{self.through} has no tool called {name[:100]}.")
-        return found
+        return Offer(tool.name, self.through, tool)
 
 
 @dataclass
@@ -142,7 +142,7 @@ def _agent_source(agent: Agent, actor: Actor) -> Source:
 
 def _server_source(server: McpServer, actor: Actor) -> Source:
     learn_tools(server, actor=actor)
-    return Source("server", server, [Offer(tool.name, server, tool) for tool in tools_of(server)])
+    return Source("server", server, [Offer(tool.name, server, tool) for tool in tools_of(server).offered()])
 
 
 def _connect_url(server: McpServer, back_to: str) -> str:

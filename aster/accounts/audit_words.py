@@ -25,6 +25,8 @@ ACTIONS = {
     "registered": "registered a client for",
     "sign_in_failed": "could not sign in at",
     "revoked": "revoked",
+    "tools_changed": "saw changed tools at",
+    "accepted_change": "accepted the change of",
 }
 OBJECTS = {
     "agent": "agent",
@@ -35,6 +37,7 @@ OBJECTS = {
     "membership": "member",
     "apikey": "API key",
     "organization": "organization",
+    "tool": "tool",
 }
 VIAS = {
     **{"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"},
@@ -50,6 +53,8 @@ TONES = {
     "disconnected": ("warn", "unlink"),
     "sign_in_failed": ("warn", "alert"),
     "disabled": ("warn", "pause"),
+    "tools_changed": ("warn", "warning"),
+    "accepted_change": ("ok", "check"),
 }
 LONGEST = 2000
 

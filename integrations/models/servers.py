@@ -107,6 +107,12 @@ class McpServer(AuditedModel):
         return self.url or " ".join([self.command, *map(str, self.args)])
 
 
+class ToolQuerySet(models.QuerySet["Tool"]):
+    def offered(self) -> ToolQuerySet:
+        """Those that are there, as they were approved."""
+        return self.filter(gone_at=None, changed_definition__isnull=True)
+
+
 class Tool(models.Model):
     """A tool as a server described it. Rows stay when a tool disappears, so that switches and history keep meaning."""
 
@@ -121,6 +127,8 @@ class Tool(models.Model):
     last_seen_at = models.DateTimeField(default=timezone.now)
     last_seen_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
     gone_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ToolQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]

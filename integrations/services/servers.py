@@ -18,7 +18,7 @@ from aster.celery import enqueue
 from aster.errors import AsterError, Conflict, ConnectionRequired, ConnectionTestFailed, NotFound
 from integrations.mcp_client import AuthChallenge, CheckResult, check_target
 from integrations.models import AuthConfig, AuthType, McpServer, TestStatus, Transport
-from integrations.services import targets
+from integrations.services import drift, targets
 from integrations.services.access import token_source
 from integrations.services.catalogue import store_tools
 from integrations.services.clients import client_for
@@ -124,6 +124,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
     server.auth_config = auth
     changed = creating or _reaches_elsewhere(server)
     woken = server.is_enabled and "is_enabled" in server.changed_fields()
+    opened = server.takes_changes and "takes_changes" in server.changed_fields() and not creating
     discovered = _discover(server, auth, refuse=creating and test) if auth and changed else None
     result = None
     if creating and test and not server.needs_person:
@@ -138,6 +139,8 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
             _forget_learned(server)
         audit.save_audited(server, actor=actor)
         _bind_grants(server)
+        if opened:
+            drift.take_waiting(server, actor=actor)
         if result:
             store_test(server, result, actor=actor)
         elif changed or woken:
@@ -295,7 +298,10 @@ def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
             setattr(server, name, value)
         server.remember()
         if result.check:
-            store_tools(server, result.check.tools, seen_by=actor.user, now=now)
+            drifted = store_tools(server, result.check.tools, seen_by=actor.user, now=now)
+            if drifted.before != drifted.after:
+                changes = {"quarantined tools": [drifted.before, drifted.after]}
+                audit.record(actor, "tools_changed", server, changes)
 
 
 # --- Ending ---------------------------------------------------------------------------------------------------------

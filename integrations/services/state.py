@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from aster.accounts.access import Actor
 from integrations.models import AuthType, Connection, ConnectionStatus, McpServer, TestStatus, Tool
@@ -76,5 +76,14 @@ def connections_by_server(servers: Iterable[McpServer], actor: Actor) -> dict[in
 
 
 def tool_counts(servers: Iterable[McpServer]) -> dict[int, int]:
-    rows = Tool.objects.filter(server__in=list(servers), gone_at=None).values("server_id")
+    return _count(Tool.objects.filter(gone_at=None), servers)
+
+
+def offered_counts(servers: Iterable[McpServer]) -> dict[int, int]:
+    """Without the tools that changed and wait for an admin."""
+    return _count(Tool.objects.offered(), servers)
+
+
+def _count(tools: QuerySet[Tool], servers: Iterable[McpServer]) -> dict[int, int]:
+    rows = tools.filter(server__in=list(servers)).values("server_id")
     return {row["server_id"]: row["n"] for row in rows.annotate(n=Count("id"))}

@@ -11,6 +11,7 @@ from django.core.management import call_command
 from django.test import Client
 from rest_framework.serializers import Serializer
 
+from agents.api_changes_docs import AcceptChangeIn
 from agents.api_schedules import ScheduleIn
 from agents.serializers import AgentIn, LlmConfigIn, MessageIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
@@ -22,7 +23,7 @@ BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
         *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
-        *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn),
+        *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn, AcceptChangeIn),
     )
 }
 OPERATIONS = [
