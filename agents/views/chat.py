@@ -148,9 +148,14 @@ def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str]]:
     servers = [each for each in agents.assigned_servers(agent, with_tools=False) if each.is_enabled]
     servers = [each for each in servers if each.needs_person]
     connections = connections_by_server(servers, actor)
-    words = {
-        "connection_error": "Your {} connection needs to be reconnected before this agent can use its tools.",
-        "not_connected": "Your {} connection needs to be connected before this agent can use its tools.",
-    }
-    states = [(server, server_state(server, connections.get(server.pk))) for server in servers]
-    return [(server, words[state.code].format(server.name)) for server, state in states if state.code in words]
+    waiting = []
+    for server in servers:
+        connection = connections.get(server.pk)
+        state = server_state(server, connection).code
+        todo = {"not_connected": "connected", "connection_error": "reconnected"}.get(state)
+        if connection and connection.wanted_scopes:  # a tool asked for more rights
+            todo = "reconnected"
+        if todo:
+            words = f"Your {server} connection needs to be {todo} before this agent can use its tools."
+            waiting.append((server, words))
+    return waiting

@@ -241,3 +241,6 @@ def test_the_banner_is_there_as_long_as_the_connection_is_not(alice: Person, bob
     grant.status = ConnectionStatus.CONNECTED
     grant.save()
     assert "before this agent can use" not in text_of(browser.get(url_of(conversation)))
+    grant.wanted_scopes = ["files:write"]
+    grant.save()
+    assert words in text_of(browser.get(url_of(conversation)))

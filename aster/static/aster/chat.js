@@ -180,8 +180,9 @@
     if (again) {
       e.preventDefault();
       send(again.elements.text.value);
-    } else if (e.target.id === "chat-stop-form" && chat.dataset.conversation) {
+    } else if (e.target.id === "chat-stop-form") {
       e.preventDefault();
+      if (!chat.dataset.conversation) return;
       part("chat-stop").disabled = true;
       say("Stopping.");
       fetch(`${base()}stop/`, { method: "POST", headers: { "X-CSRFToken": token }, redirect: "manual" }).catch(() => {});
