@@ -57,13 +57,15 @@ def line_of(found: Difference) -> Line:
 
 def _sides(found: Difference) -> tuple[list[Piece] | None, list[Piece] | None]:
     if found.kind == "added":
-        return None, [Piece(_text(found.new))]
+        return None, [Piece(_text(found.new), True)]
     if found.kind == "removed":
         return [Piece(_text(found.old))], None
     return compare(_text(found.old), _text(found.new))
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(each, str) and each for each in value):
+        value = "\n".join(value)
     text = value if isinstance(value, str) and value else json.dumps(value, indent=2, ensure_ascii=False)
     return visible(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}… ({len(text):,} characters)")
 

@@ -82,7 +82,7 @@ def test_every_field_of_the_provider_is_kept(admin: Client, world: DemoWorld) ->
         authorization_url=f"{world.issuer}/authorize", token_url=f"{world.issuer}/token", use_pkce="",
         extra_authorize_params="prompt=consent\naccess_type=offline", extra_token_params="team=blue",
         allowed_redirect_uris="https://app.example/callback", token_endpoint_auth_method="client_secret_post",
-        timeout_seconds="45", retry_attempts="3", scope_on_refresh="on",
+        timeout_seconds="45", retry_attempts="3", scope_on_refresh="on", takes_changes="on",
     )  # fmt: skip
     del fields["use_pkce"]
     assert admin.post(ADD, fields).status_code == 302
@@ -93,7 +93,7 @@ def test_every_field_of_the_provider_is_kept(admin: Client, world: DemoWorld) ->
     assert auth.allowed_redirect_uris == ["https://app.example/callback"]
     assert (auth.resource_mode, auth.audience, auth.use_pkce, auth.scope_on_refresh) == ("omit", "aud", False, True)
     assert auth.token_endpoint_auth_method == "client_secret_post"
-    assert (server.timeout_seconds, server.retry_attempts) == (45, 3)
+    assert (server.timeout_seconds, server.retry_attempts, server.takes_changes) == (45, 3, True)
 
 
 def test_a_local_command_is_offered_only_when_the_operator_allows_one(admin: Client, settings: Settings) -> None:
