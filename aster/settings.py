@@ -280,6 +280,7 @@ SPECTACULAR_SETTINGS = {
         "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
         "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
         "ConnectionStateEnum": "integrations.api_shapes.STATE",
+        "StepStatusEnum": "agents.api_shapes.STEP_STATUS",
         "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
     },
 }

@@ -63,6 +63,8 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/agent", agents_api.AgentList.as_view()),
     path("config/agent/<str:key>", agents_api.AgentDetail.as_view()),
     path("config/agent/<str:key>/tools", agents_api.AgentTools.as_view()),
+    path("config/agent/<str:key>/tool_scopes", agents_api.AgentScopes.as_view()),
+    path("config/agent/<str:key>/explain_access", agents_api.AgentExplain.as_view()),
     path("config/agent/<str:key>/tools/call", agents_api.AgentToolCall.as_view()),
     path("config/llm", agents_api.LlmConfigList.as_view()),
     path("config/llm/<str:key>", agents_api.LlmConfigDetail.as_view()),
