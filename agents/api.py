@@ -20,9 +20,12 @@ from agents.serializers import (
     show_agent_tool,
     show_call,
     show_llm_config,
+    show_scope_row,
 )
 from agents.services import agents, calls
-from aster.accounts.access import CALL
+from agents.services.explain import explain_access
+from agents.services.scope_table import scope_rows
+from aster.accounts.access import CALL, MANAGE
 from aster.accounts.models import is_row_id
 from aster.api import NewestFirst
 from aster.api_bodies import check_slug
@@ -112,8 +115,33 @@ class AgentTools(AgentView):
     def get(self, request: Request, key: str) -> Response:
         agent = self.agent(key)
         calls.learn_tools(agent, actor=self.actor)
-        offered = calls.agent_tools(agent)
+        offered = calls.agent_tools(agent, actor=self.actor)
         return Response({"next": None, "previous": None, "results": [show_agent_tool(tool) for tool in offered]})
+
+
+class AgentScopes(AgentView):
+    @extend_schema(**docs.AGENT_SCOPES)
+    def get(self, request: Request, key: str) -> Response:
+        rows = [show_scope_row(row) for row in scope_rows(self.agent(key))]
+        return Response({"next": None, "previous": None, "results": rows})
+
+
+class AgentExplain(AgentView):
+    scopes: ClassVar = {"GET": MANAGE}
+
+    @extend_schema(**docs.AGENT_EXPLAIN)
+    def get(self, request: Request, key: str) -> Response:
+        self.actor.require_admin()
+        asked = request.query_params
+        missing = {name: ["This parameter is required."] for name in ("email", "tool") if not asked.get(name)}
+        key_id = asked.get("api_key_id")
+        if key_id and not is_row_id(key_id):
+            missing["api_key_id"] = ["Must be the id of an API key."]
+        if missing:
+            raise InvalidInput("Say whose access to which tool: ?email=…&tool=…", fields=missing)
+        agent, as_key = self.agent(key), int(key_id) if key_id else None
+        told = explain_access(asked["email"], agent, asked["tool"], actor=self.actor, key_id=as_key)
+        return Response(told.as_json())
 
 
 class AgentToolCall(AgentView):

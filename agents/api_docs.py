@@ -40,12 +40,30 @@ AGENT_BODY: dict[str, Any] = {
 }
 AGENT: dict[str, Any] = {
     **{"id": 5, "slug": "my-agent", **AGENT_BODY, "is_enabled": True, "disabled_tools": {"12": ["delete_note"]}},
+    "tool_scopes": {"acme_notes_12__delete_note": ["notes:delete"]},
+    "strict_scopes": False,
     "gateway_url": "https://aster.example.com/mcp/acme/my-agent",
     **{"created_at": "2026-11-20T09:00:00Z", "updated_at": "2026-11-20T09:00:00Z"},
 }
 AGENT_TOOL = {
     **examples.TOOL, "name": "acme_notes_12__search_notes", "server_id": 12, "server": "Acme Notes",
     "tool_name": "search_notes",
+}  # fmt: skip
+SCOPE_ROW = {
+    **{"name": "acme_notes_12__delete_note", "tool_name": "delete_note", "server_id": 12},
+    **{"proposed": ["acme-notes:delete"], "by_agent": ["notes:delete"], "by_server": [], "is_offered": True},
+}
+_LACKS = "This API key lacks the scope notes:delete, which delete_note needs. Make a key with it, or ask an admin."
+EXPLANATION = {
+    **{"person": "ben@acme.example", "api_key": "CI", "agent": "my-agent", "tool": "acme-notes:delete_note"},
+    **{"allowed": False, "code": "missing_tool_scope", "advice": "Give them a key with these scopes."},
+    "verdict": f"ben@acme.example with the key CI cannot call acme-notes:delete_note through My agent: {_LACKS}",
+    "steps": [
+        {"name": "member", "title": "Person", "status": "ok", "found": "Ben is a member of Acme.", "advice": "",
+         "code": ""},
+        {"name": "scopes", "title": "Scopes", "status": "failed", "found": _LACKS,
+         "advice": "Give them a key with these scopes.", "code": "missing_tool_scope"},
+    ],
 }  # fmt: skip
 LLM_BODY = {"name": "Local", "base_url": "https://llm.acme.example/v1", "model": "small-1", "api_key": "your-key"}
 ANTHROPIC_BODY = {
@@ -78,9 +96,13 @@ GET_AGENT: Operation = operation(
 UPDATE_AGENT: Operation = operation(
     "update_agent", "Update an agent", tag=AGENTS, errors=(400, 404, 409), parameters=_AGENT,
     words="`mcp_server_config_ids` replaces the whole list. `disabled_tools` replaces the switches of the servers it "
-    "names. Fields left out keep their value.",
+    "names, `tool_scopes` the whole map. Fields left out keep their value.",
     request=AgentIn, response=shapes.AgentOut, example=AGENT,
-    bodies={"Attach": {"mcp_server_config_ids": [12]}, "Tools off": {"disabled_tools": {"12": ["delete_note"]}}},
+    bodies={
+        "Attach": {"mcp_server_config_ids": [12]},
+        "Tools off": {"disabled_tools": {"12": ["delete_note"]}},
+        "Scopes": {"tool_scopes": {"acme-notes:delete_note": ["notes:delete"]}, "strict_scopes": True},
+    },
 )  # fmt: skip
 PUT_AGENT: Operation = operation(
     "put_agent", "Create or update an agent by slug", tag=AGENTS, errors=(400, 404, 409), parameters=_AGENT,
@@ -97,6 +119,24 @@ AGENT_TOOLS: Operation = operation(
     words="As a caller of the agent sees them, all on one page: those of servers that are on, without those switched "
     "off.",
     response=page_of("AgentToolPage", shapes.AgentToolOut), example=page_example(AGENT_TOOL),
+)  # fmt: skip
+AGENT_SCOPES: Operation = operation(
+    "list_agent_tool_scopes", "List the scopes of an agent's tools", tag=AGENTS, errors=(404,), parameters=_AGENT,
+    words="Every tool of its servers with the scopes that count and those proposed from the tool's name and hints, "
+    "then names that are kept for tools not offered now. Apply with `tool_scopes` of the agent (calls "
+    "through it) or of the server (calls anywhere).",
+    response=page_of("ScopeRowPage", shapes.ScopeRowOut), example=page_example(SCOPE_ROW),
+)  # fmt: skip
+AGENT_EXPLAIN: Operation = operation(
+    "explain_access", "Explain why somebody may call a tool or not", tag=AGENTS, errors=(400, 404),
+    parameters=(
+        *_AGENT,
+        filter_parameter("email", "Whose access. Required."),
+        filter_parameter("tool", "The tool as the agent lists it, or SERVER:TOOL. Required."),
+        filter_parameter("api_key_id", "With this API key of theirs; left out: signed in to the hub."),
+    ),
+    words="For admins. Every rule of a call in its order; the first that failed decides. Nothing is called.",
+    response=shapes.ExplanationOut, example=EXPLANATION,
 )  # fmt: skip
 AGENT_CALL: Operation = operation(
     "call_agent_tool", "Call a tool through an agent", tag=AGENTS, errors=(400, 404, 422, 502, 504),

@@ -7,6 +7,9 @@ from typing import Any
 from rest_framework import serializers
 
 from agents.models import Author, CallOutcome, LlmProtocol, MessageState
+from agents.services.explain import STATUSES, TITLES
+
+STEP_STATUS = list(STATUSES)
 
 
 class AgentOut(serializers.Serializer[Any]):
@@ -22,6 +25,11 @@ class AgentOut(serializers.Serializer[Any]):
     disabled_tools = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()), help_text="Server id → tools that are off"
     )
+    tool_scopes = serializers.DictField(
+        child=serializers.ListField(child=serializers.CharField()),
+        help_text="A tool as the agent lists it → the scopes that a call through the agent takes",
+    )
+    strict_scopes = serializers.BooleanField(help_text="Whether tools without scopes are blocked")
     gateway_url = serializers.URLField(help_text="What an MCP client is given: this agent as an MCP server")
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
@@ -37,6 +45,41 @@ class AgentToolOut(serializers.Serializer[Any]):
     tool_name = serializers.CharField(
         allow_null=True, help_text="The server's own name for it; null: a stand-in until the caller connects"
     )
+
+
+class ScopeRowOut(serializers.Serializer[Any]):
+    """The scopes of one tool of an agent: those that count, and those that are proposed."""
+
+    name = serializers.CharField(help_text="As the agent lists it")
+    tool_name = serializers.CharField(help_text="The server's own name for it")
+    server_id = serializers.IntegerField(allow_null=True, help_text="Null: no server of the agent has it")
+    proposed = serializers.ListField(child=serializers.CharField())
+    by_agent = serializers.ListField(child=serializers.CharField())
+    by_server = serializers.ListField(child=serializers.CharField())
+    is_offered = serializers.BooleanField(help_text="Whether a server of the agent offers it now")
+
+
+class ExplainedStepOut(serializers.Serializer[Any]):
+    name = serializers.ChoiceField(choices=list(TITLES.items()))
+    title: Any = serializers.CharField()
+    status = serializers.ChoiceField(choices=STEP_STATUS, help_text="skipped: what it needs failed")
+    found = serializers.CharField(help_text="One sentence")
+    advice = serializers.CharField(allow_blank=True, help_text="What to do")
+    code = serializers.CharField(allow_blank=True, help_text="The code with which a call is refused here")
+
+
+class ExplanationOut(serializers.Serializer[Any]):
+    """Whether a person may call a tool through an agent now, and why."""
+
+    person = serializers.CharField()
+    api_key = serializers.CharField(allow_null=True, help_text="The key's name; null: signed in to the hub")
+    agent = serializers.CharField()
+    tool = serializers.CharField()
+    allowed = serializers.BooleanField()
+    verdict = serializers.CharField(help_text="One line")
+    advice = serializers.CharField(allow_blank=True, help_text="What to do")
+    code = serializers.CharField(allow_blank=True, help_text="The code with which a call is refused")
+    steps = ExplainedStepOut(many=True)
 
 
 class LlmConfigOut(serializers.Serializer[Any]):

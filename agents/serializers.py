@@ -10,10 +10,11 @@ from rest_framework import serializers
 from agents.models import Agent, Conversation, LlmConfig, LlmProtocol, Message, ToolCall
 from agents.services.calls import AgentTool
 from agents.services.conversations import is_running
+from agents.services.scope_table import ScopeRow
 from aster.accounts.audit import REDACTED
 from aster.accounts.models import slug_validator
 from aster.api_bodies import IdField, StrictSerializer
-from integrations.serializers import SLUG_HELP, nothing_stored, redacted
+from integrations.serializers import SLUG_HELP, ScopeMapField, nothing_stored, redacted
 
 # What is shown of a tool's answer beside its text
 FACTS = ("title", "server", "outcome", "code", "duration_ms", "connection", "connect")
@@ -35,6 +36,11 @@ class AgentIn(StrictSerializer):
         child=serializers.ListField(child=serializers.CharField()), required=False,
         help_text="Server id or slug → names of its tools that are off for this agent.",
     )  # fmt: skip
+    tool_scopes = ScopeMapField(
+        required=False,
+        help_text="A tool as the agent lists it, or SERVER:TOOL → the scopes that a call through the agent takes.",
+    )
+    strict_scopes = serializers.BooleanField(required=False)
 
 
 class LlmConfigIn(StrictSerializer):
@@ -87,6 +93,8 @@ def show_agent(agent: Agent) -> dict[str, Any]:
         "is_enabled": agent.is_enabled,
         "mcp_server_config_ids": server_ids,
         "disabled_tools": off,
+        "tool_scopes": agent.tool_scopes,
+        "strict_scopes": agent.strict_scopes,
         "gateway_url": agent.gateway_url,
         "created_at": agent.created_at,
         "updated_at": agent.updated_at,
@@ -100,6 +108,11 @@ def show_agent_tool(offered: AgentTool) -> dict[str, Any]:
         "server": offered.server.name,
         "tool_name": offered.tool.name if offered.tool else None,
     }
+
+
+def show_scope_row(row: ScopeRow) -> dict[str, Any]:
+    names = ("name", "tool_name", "proposed", "by_agent", "by_server", "is_offered")
+    return {**{name: getattr(row, name) for name in names}, "server_id": row.server.pk if row.server else None}
 
 
 def show_llm_config(config: LlmConfig) -> dict[str, Any]:

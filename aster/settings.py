@@ -292,6 +292,7 @@ SPECTACULAR_SETTINGS = {
         "ConnectionStateEnum": "integrations.api_shapes.STATE",
         "KeyStateEnum": "aster.accounts.api_shapes.KEY_STATE",
         "MessageStateEnum": "agents.models.MessageState",
+        "StepStatusEnum": "agents.api_shapes.STEP_STATUS",
         "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
     },
 }

@@ -69,6 +69,8 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/agent", agents_api.AgentList.as_view()),
     path("config/agent/<str:key>", agents_api.AgentDetail.as_view()),
     path("config/agent/<str:key>/tools", agents_api.AgentTools.as_view()),
+    path("config/agent/<str:key>/tool_scopes", agents_api.AgentScopes.as_view()),
+    path("config/agent/<str:key>/explain_access", agents_api.AgentExplain.as_view()),
     path("config/agent/<str:key>/tools/call", agents_api.AgentToolCall.as_view()),
     path("agents/<str:key>/messages", chat_api.AgentMessages.as_view()),
     path("agents/<str:key>/conversations", chat_api.AgentConversations.as_view()),

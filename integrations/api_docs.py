@@ -163,7 +163,8 @@ GET_SERVER: Operation = operation(
 UPDATE_SERVER: Operation = operation(
     "update_server", "Update an MCP server", tag=SERVERS, errors=(400, 404, 409), refusals={422: _TEST_FAILED},
     words=f"{_SECRETS} Not tested before it is stored; call `test` afterwards.", parameters=_SERVER,
-    request=ServerIn, response=shapes.ServerSavedOut, bodies={"Switch off": {"is_enabled": False}},
+    request=ServerIn, response=shapes.ServerSavedOut,
+    bodies={"Switch off": {"is_enabled": False}, "Tool scopes": {"tool_scopes": {"delete_note": ["notes:delete"]}}},
     example={**examples.SAVED_SERVER, "connection_test_result": None, "discovery_result": None},
 )  # fmt: skip
 PUT_SERVER: Operation = operation(

@@ -139,7 +139,7 @@ SERVER: dict[str, Any] = {
     "takes_changes": False,
     **{"protocol_version": "2026-07-28", "tested_at": "2026-11-20T09:00:00Z", "env": {}, "auth_config_id": 3},
     **{"auth_type": "AUTHORIZATION_CODE", "auth_config": AUTH_CONFIG, "status": "connected", "error": None},
-    **{"tool_count": 1, "last_test": TEST, **_CREATED},
+    **{"tool_count": 1, "last_test": TEST, "tool_scopes": {"delete_note": ["notes:delete"]}, **_CREATED},
 }
 SAVED_SERVER = {**SERVER, "connection_test_result": TEST_WITH_TOOLS, "discovery_result": DISCOVERY}
 FAILED_CREATION = {

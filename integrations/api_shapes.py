@@ -212,6 +212,9 @@ class ServerOut(serializers.Serializer[Any]):
     retry_attempts = serializers.IntegerField()
     is_enabled = serializers.BooleanField()
     takes_changes = serializers.BooleanField(help_text="Changed tools are taken in instead of quarantined")
+    tool_scopes = serializers.DictField(
+        child=_texts(), help_text="The server's own name of a tool → the scopes that a call of it takes, anywhere"
+    )
     era = _text()
     protocol_version = _text()
     tested_at = serializers.DateTimeField(allow_null=True)

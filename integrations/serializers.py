@@ -76,6 +76,12 @@ class TextsField(serializers.ListField):
         return super().to_internal_value(data.split() if isinstance(data, str) else data)
 
 
+class ScopeMapField(serializers.DictField):
+    """Tools and the scopes that a call of them takes."""
+
+    child = serializers.ListField(child=serializers.CharField())
+
+
 class AuthConfigIn(StrictSerializer):
     names = _AUTH_NAMES
     ignored = frozenset({"created_at", "updated_at", "callback_url", "discovered_at"})
@@ -140,6 +146,9 @@ class ServerIn(StrictSerializer):
     is_enabled = serializers.BooleanField(required=False)
     takes_changes = serializers.BooleanField(
         required=False, help_text="Take in tools that changed without asking, instead of quarantining them."
+    )
+    tool_scopes = ScopeMapField(
+        required=False, help_text="The server's own name of a tool → the scopes that a call of it takes, anywhere."
     )
     test_connection = serializers.BooleanField(required=False, default=True)
 
@@ -288,6 +297,7 @@ def show_server(server: McpServer, state: Any, tool_count: int) -> dict[str, Any
     return {
         **{name: getattr(server, name) for name in (*names, *learned)},
         "env": redacted(server.env),
+        "tool_scopes": server.tool_scopes,
         "auth_config_id": server.auth_config_id,
         "auth_type": server.auth_type,
         "auth_config": show_auth_config(server.auth_config) if server.auth_config else None,

@@ -40,11 +40,11 @@ def _caller(ctx: Context) -> tuple[Actor, Agent]:
 async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
     """The agent's tools for this caller, in stable order, from the catalogue: no server is asked, none can block it."""
     actor, agent = _caller(ctx)
-    offered = await in_db_thread(calls.agent_tools, agent)
+    offered = await in_db_thread(calls.agent_tools, agent, actor=actor)
     if any(tool.tool is None for tool in offered):
         # Nobody has listed that server yet; if the caller has just connected, this is the moment.
         await in_waiting_thread(calls.learn_tools, agent, actor=actor)
-        offered = await in_db_thread(calls.agent_tools, agent)
+        offered = await in_db_thread(calls.agent_tools, agent, actor=actor)
     modern = ctx.protocol_version == MODERN
     listed = [tool for each in offered if (tool := _for_client(each.definition, modern=modern))]
     # What an agent offers depends on the organization's settings, so nobody may cache it for others (Caching, private).

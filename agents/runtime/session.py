@@ -61,7 +61,7 @@ async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[s
 async def call_server(server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor) -> dict[str, Any]:
     """The same for a call straight to a server."""
     async with _recorded(actor, tool_name, None, server) as record:
-        ready = record.prepared(await in_db_thread(calls.prepare_call, server, tool_name, actor=actor))
+        ready = record.prepared(await in_db_thread(calls.authorize_server_call, server, tool_name, actor=actor))
         record.result = await _open_and_call(ready, arguments, None)
     return record.result
 
@@ -204,7 +204,8 @@ class AgentSession:
     def _resolve(self) -> None:
         servers = assigned_servers(self.agent)
         self._known = calls.known_tools(self.agent, servers)
-        self.tools = {offered.name: offered for offered in calls.offered_of(self.agent, self._known)}
+        offered = calls.offered_of(self.agent, self._known, actor=self.actor)
+        self.tools = {each.name: each for each in offered}
         for server in servers:
             if server.is_enabled:
                 try:

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from agents.models import Agent, AgentServer, Approver, LlmConfig, ToolGrant
+from agents.services.tool_scopes import clean_agent_scopes
 from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.accounts.models import is_row_id, unique_slug
@@ -48,6 +49,8 @@ def save_agent(
     if agent.llm_config and agent.llm_config.organization_id != actor.organization.pk:
         raise InvalidInput("There is no such LLM config.", fields={"llm_config_id": ["There is no such LLM config."]})
     check_input_schema(agent.input_json_schema)
+    if agent._state.adding or "tool_scopes" in agent.changed_fields():
+        clean_agent_scopes(agent)
     with transaction.atomic():
         audit.save_audited(agent, actor=actor)
         if server_ids is not None:

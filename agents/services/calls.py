@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 
 from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
+from agents.services import tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
 from aster.accounts.access import CALL, Actor
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
@@ -25,7 +26,7 @@ CONNECT_TOOL = "connect_account"
 # The codes of calls that nothing but an admin's change can make possible; no server was asked.
 REFUSALS = frozenset(
     {"not_allowed", "missing_scope", "unknown_tool", "tool_disabled", "agent_disabled", "server_disabled"}
-    | {"tool_quarantined"}
+    | {"tool_quarantined", "missing_tool_scope", "unmapped_tool"}
 )
 
 
@@ -71,19 +72,24 @@ class ReadyCall:
     target: Target = field(repr=False)
 
 
-def agent_tools(agent: Agent) -> list[AgentTool]:
-    """Every tool the agent offers, in a stable order, from the catalogue alone (four queries, no network)."""
-    return offered_of(agent, known_tools(agent, assigned_servers(agent)))
+def agent_tools(agent: Agent, *, actor: Actor | None = None) -> list[AgentTool]:
+    """Every tool the agent offers `actor`, in a stable order, from the catalogue alone (four queries, no network).
+
+    Without an actor, those it offers somebody who holds every scope.
+    """
+    return offered_of(agent, known_tools(agent, assigned_servers(agent)), actor=actor)
 
 
-def offered_of(agent: Agent, known: Iterable[AgentTool]) -> list[AgentTool]:
-    """Those of the `known` tools that are on, at servers that are on, and have not changed since they were approved.
+def offered_of(agent: Agent, known: Iterable[AgentTool], *, actor: Actor | None = None) -> list[AgentTool]:
+    """Those of the `known` tools that are on, at servers that are on, have not changed since they were approved, and
+    that the scopes of `actor` are enough for.
 
     A disabled agent offers none.
     """
     if not agent.is_enabled:
         return []
-    return [each for each in known if each.is_on and each.server.is_enabled and not each.is_quarantined]
+    on = (each for each in known if each.is_on and each.server.is_enabled and not each.is_quarantined)
+    return [each for each in on if tool_scopes.allows(agent, each, actor)]
 
 
 def known_tools(agent: Agent, servers: Iterable[McpServer]) -> list[AgentTool]:
@@ -107,13 +113,17 @@ def find_tool(agent: Agent, name: str, *, actor: Actor, known: Iterable[AgentToo
     Raises NotAllowed (scope), Conflict (the agent is disabled) or NotFound (unknown or unassigned: the same answer).
     """
     actor.require_scope(CALL)
-    if not agent.is_enabled:
-        raise Conflict(f"{agent} is switched off. An admin can switch it on.", code="agent_disabled")
+    require_agent_on(agent)
     known = known_tools(agent, assigned_servers(agent)) if known is None else known
     found = next((each for each in known if each.name == name), None)
     if found is None:
         raise NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
     return found
+
+
+def require_agent_on(agent: Agent) -> None:
+    if not agent.is_enabled:
+        raise Conflict(f"{agent} is switched off. An admin can switch it on.", code="agent_disabled")
 
 
 def require_allowed(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> None:
@@ -124,11 +134,16 @@ def require_allowed(agent: Agent, found: AgentTool, arguments: Mapping[str, Any]
     require_on(agent, found)
     if found.tool:
         drift.require_settled(found.tool)
+    tool_scopes.require_scopes(agent, found, actor=actor)
 
 
 def require_on(agent: Agent, found: AgentTool) -> None:
     """Refuse a tool that an admin switched off, at the agent or with its whole server."""
     server_services.require_enabled(found.server)
+    require_tool_on(agent, found)
+
+
+def require_tool_on(agent: Agent, found: AgentTool) -> None:
     if not found.is_on:
         words = f"{found.tool} is switched off for {agent}. An admin can switch it on, on the agent's Tools page."
         raise Conflict(words, code="tool_disabled")
@@ -148,7 +163,7 @@ def authorize_call(agent: Agent, found: AgentTool, arguments: Mapping[str, Any],
 
 def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
     """Whether a call of the tool `name` would find the caller's connection; asks the database alone."""
-    found = next((offered for offered in agent_tools(agent) if offered.name == name), None)
+    found = next((offered for offered in agent_tools(agent, actor=actor) if offered.name == name), None)
     if found is None:
         return True
     try:
@@ -156,6 +171,14 @@ def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
     except ConnectionRequired:
         return False
     return connection is None or not connection.wanted_scopes
+
+
+def authorize_server_call(server: McpServer, tool_name: str, *, actor: Actor) -> ReadyCall:
+    """Check a call straight to a server: the scopes that its tools need hold there too."""
+    actor.require_scope(CALL)
+    server_services.require_enabled(server)
+    tool_scopes.require_server_scopes(server, tool_name, actor=actor)
+    return prepare_call(server, tool_name, actor=actor)
 
 
 def prepare_call(

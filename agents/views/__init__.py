@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from agents.views import agent_pages, agent_tools, calls, changed_tools, chat, llm_configs, playground, schedules, usage
+from agents.views import (
+    agent_pages,
+    agent_tools,
+    calls,
+    changed_tools,
+    chat,
+    llm_configs,
+    playground,
+    schedules,
+    scopes,
+    usage,
+)
 
 urlpatterns: list[URLPattern] = [
     path("agents/", agent_pages.list_agents, name="agents"),
@@ -12,6 +23,8 @@ urlpatterns: list[URLPattern] = [
     path("agent/<slug:slug>/", agent_pages.edit_agent, name="agent"),
     path("agent/<slug:slug>/tools/", agent_tools.edit_tools, name="agent-tools"),
     path("agent/<slug:slug>/tools/<int:server_id>/", agent_tools.edit_server_tools, name="agent-server-tools"),
+    path("agent/<slug:slug>/scopes/", scopes.edit_scopes, name="agent-scopes"),
+    path("agent/<slug:slug>/explain/", scopes.explain, name="agent-explain"),
     path("agent/<slug:slug>/use/", agent_pages.show_use, name="agent-use"),
     path("agent/<slug:slug>/calls/", calls.show_agent_calls, name="agent-calls"),
     path("agent/<slug:slug>/chat/", chat.new_chat, name="agent-chat"),

@@ -77,9 +77,8 @@ def _tools_off(listed: list[Agent]) -> dict[int, int]:
 
 
 def agent_tabs(agent: Agent, active: str) -> list[dict[str, Any]]:
-    pages = {
-        "agent-chat": "Chat", "agent": "General", "agent-tools": "Tools", "agent-use": "Use it", "agent-calls": "Calls",
-    }  # fmt: skip
+    pages = {"agent-chat": "Chat", "agent": "General", "agent-tools": "Tools", "agent-scopes": "Scopes"}
+    pages |= {"agent-use": "Use it", "agent-calls": "Calls"}
     return [
         {"label": label, "url": reverse(f"admin:{name}", args=[agent.slug]), "active": name == active}
         for name, label in pages.items()
@@ -123,7 +122,7 @@ def _saved(request: ActorRequest, form: AgentForm) -> bool:
 @hub_page
 def show_use(request: ActorRequest, slug: str) -> HttpResponse:
     agent = agents.find_agent(slug, actor=request.actor)
-    offered = calls.agent_tools(agent)
+    offered = calls.agent_tools(agent, actor=request.actor)
     context = {
         "agent": agent,
         "tabs": agent_tabs(agent, "agent-use"),

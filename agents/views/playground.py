@@ -137,7 +137,7 @@ def _find_source(request: ActorRequest) -> Source | None:
 
 def _agent_source(agent: Agent, actor: Actor) -> Source:
     calls.learn_tools(agent, actor=actor)
-    return Source("agent", agent, [Offer.of(each) for each in calls.agent_tools(agent)])
+    return Source("agent", agent, [Offer.of(each) for each in calls.agent_tools(agent, actor=actor)])
 
 
 def _server_source(server: McpServer, actor: Actor) -> Source:

@@ -14,6 +14,7 @@ from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, Tok
 from integrations.oauth.client_assertion import read_private_key
 from integrations.services import targets
 from integrations.services.presets import apply_chosen_preset
+from integrations.services.scope_maps import clean_server_scopes
 
 
 def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> None:
@@ -38,6 +39,8 @@ def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> 
         raise InvalidInput(
             "There is no such auth config.", fields={"auth_config_id": ["There is no such auth config."]}
         )
+    if server._state.adding or "tool_scopes" in server.changed_fields():
+        clean_server_scopes(server)
     try:
         server.full_clean(exclude=["auth_config"])
     except ValidationError as error:
