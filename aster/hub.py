@@ -79,6 +79,7 @@ def _shell(actor: Actor) -> dict[str, Any]:
 
 
 def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
+    from agents.services.approvals import waiting_for
     from integrations.models import Connection, ConnectionStatus
 
     mine = Connection.objects.filter(auth_config__organization=actor.organization, user=actor.user)
@@ -86,6 +87,7 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
     work = [
         ("Integrations", "/hub/integrations/", "integrations", ("/hub/servers/",)),
         ("Agents", "/hub/agents/", "agents", ("/hub/agent/", "/hub/llm-configs/")),
+        ("Approvals", "/hub/approvals/", "shield-check", ()),
         ("Playground", "/hub/playground/", "play", ()),
         ("My connections", "/hub/connections/", "link", ()),
     ]
@@ -99,11 +101,13 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
             ("Sign-ins", "/hub/matrix/", "shield", ()),
             ("Settings", "/hub/organization/", "wrench", ()),
         ]
-    counts = {"My connections": broken}
+    counts = {"My connections": broken, "Approvals": waiting_for(actor).count()}
+    words = {"Approvals": {"tone": "info", "count_label": "waiting for you"}}
 
     def item(label: str, url: str, icon: str, also: tuple[str, ...]) -> dict[str, Any]:
         active = here.startswith((url, *also))
-        return {"label": label, "url": url, "icon": icon, "active": active, "count": counts.get(label), "tone": "error"}
+        count = {"count": counts.get(label), "tone": "error", **words.get(label, {})}
+        return {"label": label, "url": url, "icon": icon, "active": active, **count}
 
     return [
         {"label": "", "items": [item(*entry) for entry in work]},

@@ -218,6 +218,7 @@ CELERY_BEAT_SCHEDULE = {
     "refresh-due-connections": _every(10.0, "integrations.tasks.refresh_due_connections"),
     "sync-due-servers": _every(60.0, "integrations.tasks.sync_due_servers"),
     "delete-expired": _every(600.0, "integrations.tasks.delete_expired"),
+    "delete-expired-approvals": _every(3600.0, "agents.tasks.delete_expired"),
 }
 
 # --- Words, time, logs ----------------------------------------------------------------------------------------------
@@ -271,6 +272,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
         {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
+        {"name": "Approvals", "description": "Calls that wait for a person's word: see them, approve, deny."},
         {"name": "Organization", "description": "People, API keys and the audit trail."},
     ],
     "ENUM_NAME_OVERRIDES": {

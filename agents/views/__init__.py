@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from agents.views import agent_pages, agent_tools, calls, llm_configs, playground
+from agents.views import agent_pages, agent_tools, approvals, calls, llm_configs, playground
 
 urlpatterns: list[URLPattern] = [
     path("agents/", agent_pages.list_agents, name="agents"),
@@ -16,6 +16,10 @@ urlpatterns: list[URLPattern] = [
     path("agent/<slug:slug>/calls/", calls.show_agent_calls, name="agent-calls"),
     path("agent/<slug:slug>/delete/", agent_pages.delete_agent, name="agent-delete"),
     path("playground/", playground.playground, name="playground"),
+    path("approvals/", approvals.list_approvals, name="approvals"),
+    path("approvals/<int:pk>/", approvals.show_approval, name="approval"),
+    path("approvals/<int:pk>/approve/", approvals.approve_call, name="approval-approve"),
+    path("approvals/<int:pk>/deny/", approvals.deny_call, name="approval-deny"),
     path("llm-configs/", llm_configs.list_configs, name="llm-configs"),
     path("llm-configs/add/", llm_configs.add_config, name="llm-config-add"),
     path("llm-configs/<int:pk>/", llm_configs.edit_config, name="llm-config"),
