@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from agents.models import Agent, LlmConfig, ToolCall
+from agents.models import Agent, Approval, LlmConfig, ToolCall
 from agents.services.calls import AgentTool
 from aster.accounts.audit import REDACTED
 from aster.accounts.models import slug_validator
@@ -93,3 +93,17 @@ def show_call(call: ToolCall) -> dict[str, Any]:
     names = ("id", "at", "tool_name", "outcome", "error_code", "duration_ms", "via", "request_id", "agent_id")
     labels = {"user": call.user_label, "server": call.server_label, "connection": call.connection_label or None}
     return {**{name: getattr(call, name) for name in names}, "server_id": call.server_id, **labels}
+
+
+def show_approval(approval: Approval) -> dict[str, Any]:
+    """An approval; `agent`, `server`, `user` and `decided_by` should be joined."""
+    names = ("id", "tool_name", "arguments", "approver", "via", "created_at", "expires_at", "decided_at", "used_at")
+    return {
+        **{name: getattr(approval, name) for name in names},
+        "status": approval.state,
+        "arguments_sha256": approval.digest,
+        "agent_id": approval.agent_id,
+        "server_id": approval.server_id,
+        "user": approval.user.email,
+        "decided_by": approval.decided_by.email if approval.decided_by else None,
+    }
