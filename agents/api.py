@@ -18,16 +18,17 @@ from agents.serializers import (
     fill_llm_config,
     show_agent,
     show_agent_tool,
+    show_approval,
     show_call,
     show_llm_config,
     show_scope_row,
 )
-from agents.services import agents, calls
+from agents.services import agents, approvals, calls
 from agents.services.explain import explain_access
 from agents.services.scope_table import scope_rows
 from aster.accounts.access import CALL, MANAGE
 from aster.accounts.models import is_row_id
-from aster.api import NewestFirst
+from aster.api import LatestFirst, NewestFirst
 from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
 from aster.errors import ConnectionRequired, InvalidInput, NotFound
@@ -169,6 +170,35 @@ class ServerToolCall(ServerView):
         except ConnectionRequired as missing:
             raise with_links(missing, server, self) from None
         return Response({"result": result})
+
+
+class ApprovalList(ActorView):
+    @extend_schema(**docs.LIST_APPROVALS)
+    def get(self, request: Request) -> Response:
+        rows = approvals.visible_approvals(self.actor)
+        if request.query_params.get("waiting", "") not in ("", "false"):
+            rows = rows.open()
+        return self.page(rows, show_approval, LatestFirst)
+
+
+class ApprovalDetail(ActorView):
+    @extend_schema(**docs.GET_APPROVAL)
+    def get(self, request: Request, pk: int) -> Response:
+        return Response(show_approval(approvals.find_approval(pk, actor=self.actor)))
+
+
+class ApprovalApprove(ActorView):
+    @extend_schema(**docs.APPROVE)
+    def post(self, request: Request, pk: int) -> Response:
+        found = approvals.find_approval(pk, actor=self.actor)
+        return Response(show_approval(approvals.approve(found, actor=self.actor)))
+
+
+class ApprovalDeny(ActorView):
+    @extend_schema(**docs.DENY)
+    def post(self, request: Request, pk: int) -> Response:
+        found = approvals.find_approval(pk, actor=self.actor)
+        return Response(show_approval(approvals.deny(found, actor=self.actor)))
 
 
 # --- Models and records ---------------------------------------------------------------------------------------------

@@ -10,19 +10,22 @@ from agents.serializers import AgentIn, LlmConfigIn
 from aster.accounts.audit import REDACTED
 from aster.openapi import (
     PAGE_PARAMETERS,
+    ErrorOut,
     Operation,
     filter_parameter,
+    id_parameter,
     key_parameter,
     operation,
     page_example,
     page_of,
+    refusal,
 )
 from integrations import api_examples as examples
 from integrations.api_docs import CONNECTION_REQUIRED
 from integrations.api_shapes import CallResultOut
 from integrations.serializers import CallIn
 
-AGENTS, SERVERS = "Agents", "MCP servers"
+AGENTS, SERVERS, APPROVALS = "Agents", "MCP servers", "Approvals"
 _AGENT = (key_parameter("agent"),)
 _LLM_CONFIG = (key_parameter("LLM config", slug=False),)
 
@@ -79,6 +82,38 @@ TOOL_CALL = {
     **{"duration_ms": 120, "via": "api", "request_id": "9f2c1d0e8b7a6543", "agent_id": 5, "server_id": 12},
     **{"user": "ada@acme.example", "server": "Acme Notes", "connection": "Ada at Acme ID"},
 }
+
+APPROVAL: dict[str, Any] = {
+    **{"id": 31, "status": "pending", "approver": "admin", "agent_id": 5, "server_id": 12, "tool_name": "delete_note"},
+    **{"arguments": {"note_id": 7}, "arguments_sha256": "9a8d1b7b6f0c5b4f" * 4, "user": "ada@acme.example"},
+    **{"via": "gateway", "created_at": "2026-11-20T09:00:00Z", "expires_at": "2026-11-20T09:30:00Z"},
+    **{"decided_by": None, "decided_at": None, "used_at": None},
+}
+_DECIDED = {"decided_by": "grace@acme.example", "decided_at": "2026-11-20T09:05:00Z"}
+APPROVED, DENIED = {**APPROVAL, "status": "approved", **_DECIDED}, {**APPROVAL, "status": "denied", **_DECIDED}
+_TOO_LATE = refusal(
+    ErrorOut,
+    "Somebody has decided it already (`already_decided`), or it has expired (`approval_expired`).",
+    {"Decided": {"code": "already_decided", "detail": "Grace Wu has denied this already.", "fields": {}}},
+)
+_NOT_YET = refusal(
+    shapes.CallRefusedOut,
+    "The caller must connect first, or again: open `authorization_url` or `connect_url`, then repeat the request. "
+    "Or a person must approve the call (`approval_required`): on the page at `approval_url`, then repeat the request. "
+    "Or an admin switched it off (`server_disabled`, `agent_disabled`, `tool_disabled`, without these addresses).",
+    {
+        "Connection required": examples.CONNECTION_REQUIRED,
+        "Approval required": {
+            "code": "approval_required",
+            "detail": "delete_note needs an admin's approval for this call. An admin approves it here: "
+            "https://aster.example.com/hub/approvals/31/?organization=acme – then make exactly the same call again; it "
+            "expires 30 minutes after it was first made.",
+            "fields": {},
+            "approval_id": 31,
+            "approval_url": "https://aster.example.com/hub/approvals/31/?organization=acme",
+        },
+    },
+)
 
 LIST_AGENTS: Operation = operation(
     "list_agents", "List agents", tag=AGENTS, errors=(400, 404), parameters=PAGE_PARAMETERS,
@@ -140,9 +175,10 @@ AGENT_EXPLAIN: Operation = operation(
 )  # fmt: skip
 AGENT_CALL: Operation = operation(
     "call_agent_tool", "Call a tool through an agent", tag=AGENTS, errors=(400, 404, 422, 502, 504),
-    refusals={409: CONNECTION_REQUIRED}, parameters=_AGENT,
+    refusals={409: _NOT_YET}, parameters=_AGENT,
     words="With the caller's own connection. The server's result comes back untouched; a failure of the tool itself is "
-    "a 200 with `isError`.",
+    "a 200 with `isError`. A tool that needs approval answers 409 `approval_required` until a person approves this "
+    "very call; then the same request goes through once.",
     request=CallIn, bodies={"Call": {**examples.CALL_BODY, "name": "acme_notes_12__search_notes"}},
     response=CallResultOut, example=examples.CALL_RESULT,
 )  # fmt: skip
@@ -152,6 +188,27 @@ SERVER_CALL: Operation = operation(
     words="With the caller's own connection and no agent between. The server's result comes back untouched; a failure "
     "of the tool itself is a 200 with `isError`.",
     request=CallIn, bodies={"Call": examples.CALL_BODY}, response=CallResultOut, example=examples.CALL_RESULT,
+)  # fmt: skip
+LIST_APPROVALS: Operation = operation(
+    "list_approvals", "List approvals", tag=APPROVALS, errors=(400, 404),
+    words="Newest first: of one's own calls; for admins, of everybody's in the organization.",
+    parameters=(*PAGE_PARAMETERS, filter_parameter("waiting", "`true`: only calls that wait for a person now.")),
+    response=page_of("ApprovalPage", shapes.ApprovalOut), example=page_example(APPROVAL),
+)  # fmt: skip
+GET_APPROVAL: Operation = operation(
+    "get_approval", "Get an approval", tag=APPROVALS, errors=(404,), parameters=(id_parameter("approval"),),
+    response=shapes.ApprovalOut, example=APPROVAL,
+)  # fmt: skip
+APPROVE: Operation = operation(
+    "approve_call", "Approve a call", tag=APPROVALS, errors=(404,), refusals={409: _TOO_LATE},
+    words="The same caller's same call goes through once until `expires_at`. For admins, with the scope "
+    "`aster:manage`. Callers decide their own calls in the browser: what holds a caller's key makes the calls with it.",
+    parameters=(id_parameter("approval"),), response=shapes.ApprovalOut, example=APPROVED,
+)  # fmt: skip
+DENY: Operation = operation(
+    "deny_call", "Deny a call", tag=APPROVALS, errors=(404,), refusals={409: _TOO_LATE},
+    words="The same call is refused with `approval_denied` until `expires_at`. Who may: as for approving.",
+    parameters=(id_parameter("approval"),), response=shapes.ApprovalOut, example=DENIED,
 )  # fmt: skip
 LIST_CALLS: Operation = operation(
     "list_tool_calls", "List tool calls", tag=AGENTS, errors=(400, 404),

@@ -6,8 +6,9 @@ from typing import Any
 
 from rest_framework import serializers
 
-from agents.models import Author, CallOutcome, LlmProtocol, MessageState
+from agents.models import ApprovalStatus, Approver, Author, CallOutcome, LlmProtocol, MessageState
 from agents.services.explain import STATUSES, TITLES
+from integrations.api_shapes import ConnectionRequiredOut
 
 STEP_STATUS = list(STATUSES)
 
@@ -82,6 +83,13 @@ class ExplanationOut(serializers.Serializer[Any]):
     steps = ExplainedStepOut(many=True)
 
 
+class CallRefusedOut(ConnectionRequiredOut):
+    """The call waits for the caller's sign-in or for somebody's approval, or an admin switched something off."""
+
+    approval_id = serializers.IntegerField(required=False, allow_null=True)
+    approval_url = serializers.URLField(required=False, help_text="The hub's page where a person approves the call")
+
+
 class LlmConfigOut(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     name = serializers.CharField()
@@ -92,6 +100,29 @@ class LlmConfigOut(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
     updated_at = serializers.DateTimeField()
     api_key = serializers.CharField(allow_blank=True, help_text="`[REDACTED]` if set")
+
+
+class ApprovalOut(serializers.Serializer[Any]):
+    """Leave for one call: of this caller, of this tool, with exactly these arguments, once, and not for long."""
+
+    id = serializers.IntegerField()
+    status = serializers.ChoiceField(
+        choices=[*ApprovalStatus.choices, ("expired", "Expired")],
+        help_text="expired: not decided, or approved and not used, in time",
+    )
+    approver = serializers.ChoiceField(choices=Approver.choices, help_text="Who decides: the caller or an admin")
+    agent_id = serializers.IntegerField()
+    server_id = serializers.IntegerField()
+    tool_name = serializers.CharField(help_text="The server's own name for it")
+    arguments = serializers.DictField(help_text="Exactly what the call would send")
+    arguments_sha256 = serializers.CharField(help_text="As the audit trail has it")
+    user = serializers.CharField(help_text="Who made the call")
+    via = serializers.CharField(help_text="api, gateway, page or task")
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+    decided_by = serializers.CharField(allow_null=True)
+    decided_at = serializers.DateTimeField(allow_null=True)
+    used_at = serializers.DateTimeField(allow_null=True)
 
 
 class ToolCallOut(serializers.Serializer[Any]):

@@ -7,7 +7,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from agents.models import Agent, Conversation, LlmConfig, LlmProtocol, Message, ToolCall
+from agents.models import Agent, Approval, Conversation, LlmConfig, LlmProtocol, Message, ToolCall
 from agents.services.calls import AgentTool
 from agents.services.conversations import is_running
 from agents.services.scope_table import ScopeRow
@@ -136,3 +136,17 @@ def show_message(message: Message) -> dict[str, Any]:
     counts = {"input_tokens": message.input_tokens, "output_tokens": message.output_tokens}
     facts = {name: message.facts[name] for name in FACTS if name in message.facts}
     return {**{name: getattr(message, name) for name in names}, "facts": facts, **counts}
+
+
+def show_approval(approval: Approval) -> dict[str, Any]:
+    """An approval; `agent`, `server`, `user` and `decided_by` should be joined."""
+    names = ("id", "tool_name", "arguments", "approver", "via", "created_at", "expires_at", "decided_at", "used_at")
+    return {
+        **{name: getattr(approval, name) for name in names},
+        "status": approval.state,
+        "arguments_sha256": approval.digest,
+        "agent_id": approval.agent_id,
+        "server_id": approval.server_id,
+        "user": approval.user.email,
+        "decided_by": approval.decided_by.email if approval.decided_by else None,
+    }

@@ -47,6 +47,10 @@ class NewestFirst(CursorPages):
     ordering = ("-at", "-id")
 
 
+class LatestFirst(CursorPages):
+    ordering = "-id"
+
+
 def error_body(code: str, detail: str, fields: Any = None, **extra: Any) -> dict[str, Any]:
     return {"code": code, "detail": detail, "fields": fields or {}, **extra}
 

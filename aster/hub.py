@@ -79,6 +79,7 @@ def _shell(actor: Actor) -> dict[str, Any]:
 
 
 def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
+    from agents.services.approvals import waiting_for
     from integrations.models import Connection, ConnectionStatus
     from integrations.services.drift import waiting_changes
 
@@ -87,6 +88,7 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
     work = [
         ("Integrations", "/hub/integrations/", "integrations", ("/hub/servers/",)),
         ("Agents", "/hub/agents/", "agents", ("/hub/agent/", "/hub/llm-configs/")),
+        ("Approvals", "/hub/approvals/", "shield-check", ()),
         ("Schedules", "/hub/schedules/", "clock", ()),
         ("Playground", "/hub/playground/", "play", ()),
         ("My connections", "/hub/connections/", "link", ()),
@@ -96,7 +98,8 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
         ("API keys", "/hub/api-keys/", "key", ()),
         ("Activity", "/hub/activity/", "activity", ()),
     ]
-    counts = {"My connections": broken}
+    counts = {"My connections": broken, "Approvals": waiting_for(actor).count()}
+    words = {"Approvals": {"tone": "info", "count_label": "waiting for you"}}
     if actor.is_admin:
         counts["Changed tools"] = waiting_changes(actor).count()
         organization += [
@@ -107,7 +110,8 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
 
     def item(label: str, url: str, icon: str, also: tuple[str, ...]) -> dict[str, Any]:
         active = here.startswith((url, *also))
-        return {"label": label, "url": url, "icon": icon, "active": active, "count": counts.get(label), "tone": "error"}
+        count = {"count": counts.get(label), "tone": "error", **words.get(label, {})}
+        return {"label": label, "url": url, "icon": icon, "active": active, **count}
 
     return [
         {"label": "", "items": [item(*entry) for entry in work]},

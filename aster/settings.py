@@ -281,6 +281,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
         {"name": "Chat", "description": "Talk to agents. Conversations are their person's alone."},
+        {"name": "Approvals", "description": "Calls that wait for a person's word: see them, approve, deny."},
         {"name": "Organization", "description": "People, API keys and the audit trail."},
     ],
     "ENUM_NAME_OVERRIDES": {

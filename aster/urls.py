@@ -89,6 +89,10 @@ api_v1: list[URLPattern | URLResolver] = [
     path("api_keys", accounts_api.ApiKeyList.as_view()),
     path("api_keys/<int:pk>", accounts_api.ApiKeyDetail.as_view()),
     path("audit_events", accounts_api.AuditEventList.as_view()),
+    path("approvals", agents_api.ApprovalList.as_view()),
+    path("approvals/<int:pk>", agents_api.ApprovalDetail.as_view()),
+    path("approvals/<int:pk>/approve", agents_api.ApprovalApprove.as_view()),
+    path("approvals/<int:pk>/deny", agents_api.ApprovalDeny.as_view()),
     path("tool_calls", agents_api.ToolCallList.as_view()),
 ]
 

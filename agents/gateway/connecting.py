@@ -7,6 +7,7 @@ everybody else                      a tool error whose text holds the link
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -48,16 +49,26 @@ def ask_to_connect(
     ctx: Context, params: types.CallToolRequestParams, missing: ConnectionRequired, link: str
 ) -> types.CallToolResult | types.InputRequiredResult:
     """The answer that leads to `link`. Raises UrlElicitationRequiredError for clients of 2025-11-25 that open URLs."""
-    asked = types.ElicitRequestURLParams(mode="url", message=missing.message, url=link)
+    led = lead_to(ctx, ASK, missing.message, link) if accepted(params) is None else None
+    return led or tool_error(f"{missing.message} Open this link to connect: {link}")
+
+
+def lead_to(ctx: Context, ask: str, message: str, link: str) -> types.InputRequiredResult | None:
+    """Have the client open `link`, if it has said that it can; `ask` is the key that its answer comes back under."""
+    asked = types.ElicitRequestURLParams(mode="url", message=message, url=link)
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        if _declares_urls(ctx) and accepted(params) is None:
+        if _declares_urls(ctx):
             return types.InputRequiredResult(
-                result_type="input_required", input_requests={ASK: types.ElicitRequest(params=asked)}
+                result_type="input_required", input_requests={ask: types.ElicitRequest(params=asked)}
             )
     elif ctx.protocol_version == URL_ERROR_VERSION and ctx.request and opens_urls(ctx.request.headers):
-        elicitation = asked.model_copy(update={"elicitation_id": link.rpartition("=")[2][:64] or ASK})
-        raise UrlElicitationRequiredError([elicitation], missing.message)
-    text = f"{missing.message} Open this link to connect: {link}"
+        elicitation = asked.model_copy(update={"elicitation_id": hashlib.sha256(link.encode()).hexdigest()[:32]})
+        raise UrlElicitationRequiredError([elicitation], message)
+    return None
+
+
+def tool_error(text: str) -> types.CallToolResult:
+    """Trouble that the model can read."""
     return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
 
 

@@ -13,11 +13,12 @@ from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from agents.gateway import connecting
+from agents.gateway import approving, connecting
 from agents.gateway.auth import ACTOR, AGENT
 from agents.models import Agent
 from agents.runtime.session import call_once
 from agents.services import calls
+from agents.services.approvals import APPROVAL_DENIED, ApprovalRequired
 from agents.services.links import connect_link
 from aster import __version__
 from aster.accounts.access import Actor
@@ -90,6 +91,8 @@ async def call_tool(
     if connecting.accepted(params):
         # The link was opened: without waiting, the repeated call would only be told the same again.
         await connecting.wait_until(lambda: in_db_thread(calls.is_connected, agent, params.name, actor=actor))
+    if approving.FORM in (params.input_responses or {}):
+        await in_db_thread(approving.take_answer, params, actor)
     try:
         result = await call_once(
             agent, params.name, params.arguments or {}, actor=actor, progress=ctx.session.report_progress
@@ -97,11 +100,14 @@ async def call_tool(
     except ConnectionRequired as missing:
         link = await in_db_thread(connect_link, missing, actor)
         return connecting.ask_to_connect(ctx, params, missing, link)
+    except ApprovalRequired as refused:
+        return approving.ask(ctx, params, refused, actor)
     except AsterError as error:
-        if error.code in calls.REFUSALS:
+        # What a person said about this very call is for the model to hear.
+        if error.code in calls.REFUSALS and error.code != APPROVAL_DENIED:
             raise MCPError(types.INVALID_PARAMS, error.message) from None
         hint = getattr(error, "hint", "")
-        return _error_result(f"{error.message} {hint}".strip())
+        return connecting.tool_error(f"{error.message} {hint}".strip())
     return _relayed(result, modern=ctx.protocol_version == MODERN)
 
 
@@ -111,11 +117,7 @@ def _relayed(result: dict[str, Any], *, modern: bool) -> types.CallToolResult:
     try:
         return types.CallToolResult.model_validate(result)
     except ValidationError:
-        return _error_result("The server's answer is not a tool result that can be passed on.")
-
-
-def _error_result(text: str) -> types.CallToolResult:
-    return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
+        return connecting.tool_error("The server's answer is not a tool result that can be passed on.")
 
 
 def _guarded(handler: Handler[Params, Answer]) -> Handler[Params, Answer]:

@@ -64,3 +64,13 @@ class Approval(models.Model):
 
     def __str__(self) -> str:
         return f"{self.tool_name} for {self.user}: {self.get_status_display()}"
+
+    @property
+    def is_open(self) -> bool:
+        return self.status == ApprovalStatus.PENDING and self.expires_at > timezone.now()
+
+    @property
+    def state(self) -> str:
+        """The status, or "expired" for what was not decided, or not used, in time."""
+        ended = self.status in (ApprovalStatus.PENDING, ApprovalStatus.APPROVED) and self.expires_at <= timezone.now()
+        return "expired" if ended else str(self.status)

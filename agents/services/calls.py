@@ -11,7 +11,7 @@ from django.db.models import QuerySet
 
 from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
-from agents.services import tool_scopes
+from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
 from aster.accounts.access import CALL, Actor
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
@@ -23,10 +23,12 @@ from integrations.services.access import require_connection, token_source
 from integrations.services.targets import build_target
 
 CONNECT_TOOL = "connect_account"
-# The codes of calls that nothing but an admin's change can make possible; no server was asked.
+# The codes of calls that nothing but a person's change or word can make possible; no server was asked.
 REFUSALS = frozenset(
-    {"not_allowed", "missing_scope", "unknown_tool", "tool_disabled", "agent_disabled", "server_disabled"}
-    | {"tool_quarantined", "missing_tool_scope", "unmapped_tool"}
+    {
+        *("not_allowed", "missing_scope", "unknown_tool", "tool_disabled", "agent_disabled", "server_disabled"),
+        *("tool_quarantined", "missing_tool_scope", "unmapped_tool", "approval_required", "approval_denied"),
+    }
 )
 
 
@@ -129,12 +131,15 @@ def require_agent_on(agent: Agent) -> None:
 def require_allowed(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> None:
     """Every rule of Aster's own about one call, in the order in which a person can do something about them.
 
-    Raises Conflict (switched off) or NotAllowed. No server has been asked, and none is.
+    Raises Conflict (switched off, or waits for approval), NotAllowed, or ConnectionRequired for a call that would wait
+    for approval. No server has been asked, and none is.
     """
     require_on(agent, found)
     if found.tool:
         drift.require_settled(found.tool)
     tool_scopes.require_scopes(agent, found, actor=actor)
+    # Last: an approval is for one call, and must not be spent on one that another rule refuses.
+    approvals.require_approval(agent, found, arguments, actor=actor)
 
 
 def require_on(agent: Agent, found: AgentTool) -> None:

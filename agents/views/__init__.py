@@ -7,6 +7,7 @@ from django.urls import URLPattern, path
 from agents.views import (
     agent_pages,
     agent_tools,
+    approvals,
     calls,
     changed_tools,
     chat,
@@ -37,6 +38,10 @@ urlpatterns: list[URLPattern] = [
     path("changed-tools/<int:pk>/accept/", changed_tools.accept_change, name="changed-tool-accept"),
     path("changed-tools/accept/<slug:slug>/", changed_tools.accept_all, name="changed-tools-accept"),
     path("playground/", playground.playground, name="playground"),
+    path("approvals/", approvals.list_approvals, name="approvals"),
+    path("approvals/<int:pk>/", approvals.show_approval, name="approval"),
+    path("approvals/<int:pk>/approve/", approvals.approve_call, name="approval-approve"),
+    path("approvals/<int:pk>/deny/", approvals.deny_call, name="approval-deny"),
     path("llm-configs/", llm_configs.list_configs, name="llm-configs"),
     path("llm-configs/add/", llm_configs.add_config, name="llm-config-add"),
     path("llm-configs/<int:pk>/", llm_configs.edit_config, name="llm-config"),

@@ -15,8 +15,8 @@ from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django_htmx.http import HttpResponseClientRefresh
 
-from agents.models import Agent
-from agents.services import agents, calls
+from agents.models import Agent, Approver
+from agents.services import agents, approvals, calls
 from agents.views.agent_pages import agent_tabs
 from aster.accounts.access import Actor, ActorRequest
 from aster.accounts.models import is_row_id
@@ -28,12 +28,18 @@ from integrations.services.state import ServerState, connections_by_server, serv
 
 MANY_TOOLS = 40
 SEARCH_FROM = 20
+APPROVER_CHOICES = [
+    (Approver.NOBODY.value, "No approval needed"),
+    (Approver.CALLER.value, "The caller approves each call"),
+    (Approver.ADMIN.value, "An admin approves each call"),
+]
 
 
 @dataclass(frozen=True)
 class ToolRow:
     tool: Tool
     on: bool
+    approver: str
 
     @property
     def tokens(self) -> int:
@@ -69,14 +75,16 @@ class ServerRow:
 
 
 def server_rows(agent: Agent, actor: Actor, *, search_at: int | None = None, words: str = "") -> list[ServerRow]:
-    """Every server of the organization, assigned ones first; five queries, however many there are."""
+    """Every server of the organization, assigned ones first; six queries, however many there are."""
     with_tools = {server.pk: server for server in agents.assigned_servers(agent)}
     servers = list(McpServer.objects.visible_to(actor).select_related("auth_config"))
     connections, off = connections_by_server(servers, actor), agents.tools_switched_off(agent)
+    asked = approvals.approvers(agent)
     rows = []
     for server in servers:
         known: list[Tool] = with_tools[server.pk].known_tools if server.pk in with_tools else []  # type: ignore[attr-defined]
-        tools = [ToolRow(tool, (server.pk, tool.name) not in off) for tool in known]
+        keys = [(server.pk, tool.name) for tool in known]
+        tools = [ToolRow(tool, key not in off, asked.get(key, "")) for key, tool in zip(keys, known, strict=True)]
         wanted = words if server.pk == search_at else ""
         found = [row for row in tools if _fits(row.tool, wanted)]
         state = server_state(server, connections.get(server.pk))
@@ -99,6 +107,7 @@ def _context(agent: Agent, rows: list[ServerRow]) -> dict[str, Any]:
         "tokens": f"{round(sum(row.tokens for row in on), -2) or 100:,}",
         "too_many": len(on) > MANY_TOOLS,
         "many": MANY_TOOLS,
+        "approver_choices": APPROVER_CHOICES,
     }
 
 
@@ -128,6 +137,8 @@ def _save_all(request: ActorRequest, agent: Agent) -> HttpResponse:
     }
     before = set(agent.assignments.values_list("server_id", flat=True))
     agents.save_agent(agent, actor=request.actor, server_ids=assigned, switched_off=switched_off)
+    for server in agents.assigned_servers(agent):
+        _set_approvers(request, agent, server)
     if assigned - before:
         calls.learn_tools(agent, actor=request.actor)
     messages.success(request, "Saved.")
@@ -158,7 +169,7 @@ def edit_server_tools(request: ActorRequest, slug: str, server_id: int) -> HttpR
         return redirect("admin:agent-tools", agent.slug)
     if request.method == "POST":
         try:
-            _switch(request, agent, find_server(server_id, actor=request.actor))
+            _change(request, agent, find_server(server_id, actor=request.actor))
         except AsterError as error:
             flash_error(request, error)
             return HttpResponseClientRefresh()
@@ -172,7 +183,20 @@ def edit_server_tools(request: ActorRequest, slug: str, server_id: int) -> HttpR
     return render(request, "agents/_server_tools_update.html", context)
 
 
-def _switch(request: ActorRequest, agent: Agent, server: McpServer) -> None:
+def _change(request: ActorRequest, agent: Agent, server: McpServer) -> None:
+    """One thing of a server's tools: what comes with the switches of a page says nothing new of who approves."""
     request.actor.require_admin()
+    if f"shown-{server.pk}" not in request.POST:
+        _set_approvers(request, agent, server)
+        return
     off = {name for pk, name in agents.tools_switched_off(agent) if pk == server.pk}
     agents.switch_tools(agent, server, off=_names_off(request.POST, server, off), actor=request.actor)
+
+
+def _set_approvers(request: ActorRequest, agent: Agent, server: McpServer) -> None:
+    """Store who approves, for the tools whose choice was posted and is another one than before."""
+    asked = approvals.approvers(agent)
+    for tool in server.tools.filter(gone_at=None):
+        chosen = request.POST.get(f"approver-{tool.pk}")
+        if chosen is not None and chosen != asked.get((server.pk, tool.name), ""):
+            approvals.set_approver(agent, server, tool.name, chosen, actor=request.actor)

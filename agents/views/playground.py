@@ -19,6 +19,7 @@ from agents.models import Agent, ToolCall
 from agents.runtime.session import call_once, call_server
 from agents.schema_form import ArgumentsForm
 from agents.services import agents, calls
+from agents.services.approvals import ApprovalRequired, may_decide
 from agents.services.calls import visible_calls
 from agents.views.results import Block, describe_size, result_blocks, result_size, text_block
 from aster.accounts.access import Actor, ActorRequest
@@ -97,9 +98,16 @@ class Run:
     at: Any = field(default_factory=timezone.now)
 
     @property
+    def waits_at(self) -> str:
+        """Where the approval is given that this call waits for."""
+        return self.error.url if isinstance(self.error, ApprovalRequired) else ""
+
+    @property
     def status(self) -> tuple[str, str]:
         if isinstance(self.error, ConnectionRequired):
             return "info", "Connection required"
+        if isinstance(self.error, ApprovalRequired):
+            return "info", "Approval required"
         if self.error:
             return "error", "Failed"
         return ("warn", "Tool error") if self.is_error else ("ok", "Succeeded")
@@ -200,6 +208,9 @@ def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) 
         "form": form,
         "run": run,
         "run_url": source.url_of(offer),
+        # The arguments as they were run, for "Run again" with not a character changed.
+        "again": json.dumps(run.arguments, ensure_ascii=False) if run and run.waits_at else "",
+        "may_decide": bool(run and run.waits_at and _may_decide(run, request.actor)),
         "share_url": request.build_absolute_uri(source.url_of(offer, arguments)) if run and arguments else "",
         "raw": raw if raw is not None else json.dumps(arguments or {}, indent=2, ensure_ascii=False),
         "raw_problem": raw_problem,
@@ -208,6 +219,11 @@ def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) 
     }
     template = "agents/_playground_run.html" if is_htmx(request) else "agents/playground_tool.html"
     return render(request, template, context)
+
+
+def _may_decide(run: Run, actor: Actor) -> bool:
+    waiting = run.error.approval if isinstance(run.error, ApprovalRequired) else None
+    return waiting is None or may_decide(waiting, actor)
 
 
 def _shared_arguments(request: ActorRequest, url: str) -> tuple[dict[str, Any] | None, str | None]:
