@@ -45,7 +45,7 @@ def new_chat(request: ActorRequest, slug: str) -> HttpResponse:
         return redirect(_url_of(begun))
     mine = page_of(request, conversations.visible_conversations(request.actor, agent), 10)
     context = _page(request.actor, agent) | _kept_text(request)
-    context |= {"form": form, "page": mine, "query": query_without(request)}
+    context |= _tools(request.actor, agent) | {"form": form, "page": mine, "query": query_without(request)}
     return render(request, "agents/chat_new.html", context, status=400 if form and form.errors else 200)
 
 
@@ -125,8 +125,6 @@ def _kept_text(request: ActorRequest) -> dict[str, str]:
 
 def _page(actor: Actor, agent: Agent, conversation: Conversation | None = None) -> dict[str, Any]:
     """What both pages show around the thread."""
-    calls.learn_tools(agent, actor=actor)
-    tools = calls.agent_tools(agent)
     here = _url_of(conversation) if conversation else reverse("admin:agent-chat", args=[agent.slug])
     return {
         "agent": agent,
@@ -138,9 +136,14 @@ def _page(actor: Actor, agent: Agent, conversation: Conversation | None = None) 
         "base_url": reverse("admin:agent-chat", args=[agent.slug]),
         "can_answer": agent.is_enabled and agent.llm_config_id is not None,
         "admins": [] if agent.llm_config_id else admins_of(agent.organization)[:3],
-        "tools": [each for each in tools if each.tool][:MANY_TOOLS],
-        "more_tools": max(0, sum(1 for each in tools if each.tool) - MANY_TOOLS),
     }
+
+
+def _tools(actor: Actor, agent: Agent) -> dict[str, Any]:
+    """What the agent can do for this person: the first few of its tools."""
+    calls.learn_tools(agent, actor=actor)
+    known = [each for each in calls.agent_tools(agent) if each.tool]
+    return {"tools": known[:MANY_TOOLS], "more_tools": max(0, len(known) - MANY_TOOLS)}
 
 
 def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str]]:

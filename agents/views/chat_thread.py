@@ -42,13 +42,17 @@ class CallCard:
         return OUTCOME_TONES[CallOutcome(outcome)] if outcome in CallOutcome.values else "error"
 
     @property
+    def waits_for_approval(self) -> bool:
+        return self.facts.get("code") == "approval_required"
+
+    @property
     def words(self) -> str:
         """The outcome; one that worked needs no word beside its duration."""
         if self.result is None:
             return "Running" if self.is_waiting else "Stopped"
         if self.facts.get("outcome") == CallOutcome.OK:
             return ""
-        if self.facts.get("code") == "approval_required":
+        if self.waits_for_approval:
             return "Waits for approval"
         if self.facts.get("outcome") == CallOutcome.CONNECTION_REQUIRED:
             return "Needs sign-in"

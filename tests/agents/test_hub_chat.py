@@ -197,6 +197,16 @@ def test_a_call_says_how_it_ended(bob: Person, agent: Agent, facts: dict[str, An
     assert words in text_of(bob.browser().get(url_of(conversation)))
 
 
+def test_a_call_that_waits_for_approval_leads_there(bob: Person, agent: Agent) -> None:
+    conversation = conversation_of(bob, agent)
+    answered(conversation, calls=[{"id": "c1", "name": "w_1__get", "arguments": {}}])
+    words = "Somebody has to approve this first: https://aster.test/hub/approvals/7/ <b>"
+    facts = {"outcome": "refused", "code": "approval_required"}
+    Message.objects.create(conversation=conversation, author=Author.TOOL, call_id="c1", text=words, facts=facts)
+    page = text_of(bob.browser().get(url_of(conversation)))
+    assert '<a href="https://aster.test/hub/approvals/7/"' in page and "first: <a" in page and "<b>" not in page
+
+
 def test_a_failed_answer_is_one_line_with_try_again(bob: Person, agent: Agent) -> None:
     conversation = conversation_of(bob, agent)
     Message.objects.create(conversation=conversation, author=Author.PERSON, text="Say it")
