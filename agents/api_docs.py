@@ -60,7 +60,7 @@ _LACKS = "This API key lacks the scope notes:delete, which delete_note needs. Ma
 EXPLANATION = {
     **{"person": "ben@acme.example", "api_key": "CI", "agent": "my-agent", "tool": "acme-notes:delete_note"},
     **{"allowed": False, "code": "missing_tool_scope", "advice": "Give them a key with these scopes."},
-    "verdict": f"ben@acme.example with the key CI cannot call acme-notes:delete_note through My agent: {_LACKS}",
+    "verdict": f"ben@acme.example with the key CI cannot call delete_note of Acme Notes through My agent: {_LACKS}",
     "steps": [
         {"name": "member", "title": "Person", "status": "ok", "found": "Ben is a member of Acme.", "advice": "",
          "code": ""},

@@ -53,7 +53,7 @@ class ScopeRowOut(serializers.Serializer[Any]):
 
     name = serializers.CharField(help_text="As the agent lists it")
     tool_name = serializers.CharField(help_text="The server's own name for it")
-    server_id = serializers.IntegerField(allow_null=True, help_text="Null: no server of the agent has it")
+    server_id = serializers.IntegerField(allow_null=True, help_text="Null: the name belongs to no server of the agent")
     proposed = serializers.ListField(child=serializers.CharField())
     by_agent = serializers.ListField(child=serializers.CharField())
     by_server = serializers.ListField(child=serializers.CharField())

@@ -66,6 +66,7 @@ class Explanation:
     agent: Agent
     tool: str
     key: ApiKey | None = None
+    label: str = ""
     steps: list[Step] = field(default_factory=list)
 
     @property
@@ -79,14 +80,15 @@ class Explanation:
     @property
     def verdict(self) -> str:
         who = f"{self.person} with the key {self.key}" if self.key else self.person
+        what = f"{self.label or self.tool} through {self.agent}"
         if self.blocker:
-            return f"{who} cannot call {self.tool} through {self.agent}: {self.blocker.found}"
+            return f"{who} cannot call {what}: {self.blocker.found}"
         asks = (
             " once it is approved"
             if any(step.name == "approval" and step.status == "warning" for step in self.steps)
             else ""
         )
-        return f"{who} can call {self.tool} through {self.agent}{asks}."
+        return f"{who} can call {what}{asks}."
 
     @property
     def advice(self) -> str:
@@ -185,6 +187,7 @@ class _Walk:
         self.steps.append(
             Step("tool", "ok", f"{found.name} is {found.tool or 'the link to connect'} of {found.server}.")
         )
+        self.explanation.label = f"{found.tool or found.name} of {found.server}"
         advice = "Switch it on, on the server's page."
         self.steps.append(
             _asked("server", lambda: require_enabled(found.server), f"{found.server} is on and assigned.", advice)

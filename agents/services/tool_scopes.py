@@ -125,14 +125,31 @@ def namespaced(server: McpServer, own_name: str) -> str:
 
 
 @transaction.atomic
-def change_scopes(agent: Agent, changes: Mapping[str, list[str]], *, strict: bool, actor: Actor) -> None:
-    """Give these tools these scopes (none: take them away), leave the others as they are, and set the switch."""
+def change_scopes(
+    agent: Agent,
+    changes: Mapping[str, list[str]],
+    *,
+    strict: bool,
+    actor: Actor,
+    at_servers: Mapping[int, Mapping[str, list[str]]] | None = None,
+) -> None:
+    """Give these tools these scopes (none: take them away), leave the others as they are, and set the switch.
+
+    `at_servers` are changes of servers' own maps, by server id and the server's names.
+    """
     actor.require_admin()
     # Two admins on the page at once must not undo each other's tools.
     stored = Agent.objects.select_for_update().get(pk=agent.pk)
-    kept = {name: scopes for name, scopes in stored.tool_scopes.items() if name not in changes}
     stored.strict_scopes = strict
-    set_tool_scopes(stored, kept | {name: scopes for name, scopes in changes.items() if scopes}, actor=actor)
+    set_tool_scopes(stored, _changed(stored.tool_scopes, changes), actor=actor)
+    wanted = at_servers or {}
+    for server in McpServer.objects.visible_to(actor).select_for_update().filter(pk__in=wanted).order_by("pk"):
+        set_tool_scopes(server, _changed(server.tool_scopes, wanted[server.pk]), actor=actor)
+
+
+def _changed(scopes: ScopeMap, changes: Mapping[str, list[str]]) -> ScopeMap:
+    kept = {name: each for name, each in scopes.items() if name not in changes}
+    return kept | {name: each for name, each in changes.items() if each}
 
 
 # --- Proposals ------------------------------------------------------------------------------------------------------

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET
 
@@ -21,68 +22,89 @@ from aster.accounts.services import find_api_key, visible_api_keys
 from aster.errors import InvalidInput, NotFound
 from aster.pages import hub_page
 
-FIELD = "scopes-"
+AGENT_FIELD, SERVER_FIELD = "scopes-", "server-"
 MOST_PEOPLE = 500
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of the table with what stands in its field."""
+    """A row of the table with what stands in its two fields."""
 
     row: ScopeRow
-    text: str
+    posted: Mapping[str, str]
+    fill: bool = False
 
     @property
     def field(self) -> str:
-        return FIELD + self.row.name
+        return AGENT_FIELD + self.row.name
+
+    @property
+    def server_field(self) -> str:
+        return f"{SERVER_FIELD}{self.row.server.pk}-{self.row.tool_name}" if self.row.server else ""
+
+    @property
+    def text(self) -> str:
+        text = self.posted.get(self.field, " ".join(self.row.by_agent))
+        wants = self.fill and not text.strip() and not self.server_text.strip()
+        return " ".join(self.row.proposed) if wants else text
+
+    @property
+    def server_text(self) -> str:
+        return self.posted.get(self.server_field, " ".join(self.row.by_server))
 
     @property
     def is_free(self) -> bool:
-        return not (self.row.by_agent or self.row.by_server)
+        return self.row.is_offered and not (self.row.by_agent or self.row.by_server)
 
 
 @hub_page
 def edit_scopes(request: ActorRequest, slug: str) -> HttpResponse:
     agent = agents.find_agent(slug, actor=request.actor)
     if request.method != "POST":
-        return _show(request, agent, {})
+        return _show(request, agent)
     request.actor.require_admin()
-    posted = {name.removeprefix(FIELD): str(text) for name, text in request.POST.items() if name.startswith(FIELD)}
-    strict = "strict_scopes" in request.POST
     if "fill" in request.POST:
-        return _show(request, agent, posted, strict=strict, fill=True)
-    changes = {name: text.replace(",", " ").split() for name, text in posted.items()}
+        return _show(request, agent, fill=True)
+    through_agent, at_servers = _read(request.POST)
+    strict = "strict_scopes" in request.POST
     try:
-        change_scopes(agent, changes, strict=strict, actor=request.actor)
+        change_scopes(agent, through_agent, strict=strict, at_servers=at_servers, actor=request.actor)
     except InvalidInput as error:
-        return _show(request, agent, posted, strict=strict, problem=error.message)
+        return _show(request, agent, problem=error.message)
     messages.success(request, "Saved. It counts from the next call on.")
     return redirect("admin:agent-scopes", agent.slug)
 
 
-def _show(
-    request: ActorRequest,
-    agent: Agent,
-    posted: dict[str, str],
-    *,
-    strict: bool | None = None,
-    fill: bool = False,
-    problem: str = "",
-) -> HttpResponse:
-    """The table; with `fill`, proposals stand in the fields that were empty, and nothing is stored yet."""
-    lines = []
-    for row in scope_rows(agent):
-        text = posted.get(row.name, " ".join(row.by_agent))
-        if fill and not text.strip() and not row.by_server:
-            text = " ".join(row.proposed)
-        lines.append(Line(row, text))
+def _read(posted: QueryDict) -> tuple[dict[str, list[str]], dict[int, dict[str, list[str]]]]:
+    """What was entered: by the agent's names, and by server id and the server's names."""
+    through_agent: dict[str, list[str]] = {}
+    at_servers: dict[int, dict[str, list[str]]] = {}
+    for field, text in posted.items():
+        scopes = str(text).replace(",", " ").split()
+        if field.startswith(AGENT_FIELD):
+            through_agent[field.removeprefix(AGENT_FIELD)] = scopes
+        elif field.startswith(SERVER_FIELD):
+            server, _, name = field.removeprefix(SERVER_FIELD).partition("-")
+            if is_row_id(server):
+                at_servers.setdefault(int(server), {})[name] = scopes
+    return through_agent, at_servers
+
+
+def _show(request: ActorRequest, agent: Agent, *, fill: bool = False, problem: str = "") -> HttpResponse:
+    """The table with what was entered; with `fill`, proposals stand in the empty fields. Nothing is stored yet."""
+    posted = {name: str(text) for name, text in request.POST.items()}
+    rows = scope_rows(agent)
+    lines = [Line(row, posted, fill) for row in rows]
+    listed = {row.server.pk for row in rows if row.server}
+    servers = agents.assigned_servers(agent, with_tools=False)
     context = {
         "agent": agent,
         "tabs": agent_tabs(agent, "agent-scopes"),
         "lines": lines,
-        "free": sum(line.is_free and line.row.is_offered for line in lines),
-        "offered": sum(line.row.is_offered for line in lines),
-        "strict": agent.strict_scopes if strict is None else strict,
+        "free": sum(line.is_free for line in lines),
+        "offered": sum(row.is_offered for row in rows),
+        "unlisted": [server for server in servers if server.pk not in listed],
+        "strict": "strict_scopes" in posted if posted else agent.strict_scopes,
         "filled": fill,
         "problem": problem,
     }

@@ -59,7 +59,7 @@ def step_of(told: Explanation, name: str) -> str:
 
 def test_somebody_who_may_call_passes_every_step(alice: Person, bob: Person, agent: Agent) -> None:
     told = explain_access(bob.user.email, agent, TOOL, actor=alice.actor)
-    assert told.allowed and told.verdict == "bob@acme.test can call crm:delete_contact through Helper."
+    assert told.allowed and told.verdict == "bob@acme.test can call delete_contact of Crm through Helper."
     assert set(statuses(told).values()) == {"ok"} and "key" not in statuses(told)
     assert step_of(told, "member") == "Bob is a member of Acme."
     assert step_of(told, "scopes") == "No scopes are needed."
@@ -261,7 +261,7 @@ def run(*command: str) -> tuple[str, int]:
 
 def test_the_command_tells_each_step_and_ends_with_the_verdict(alice: Person, bob: Person, agent: Agent) -> None:
     told, code = run(bob.user.email, "helper", TOOL, "--organization", "Acme")
-    assert code == 0 and told.endswith("bob@acme.test can call crm:delete_contact through Helper.\n")
+    assert code == 0 and told.endswith("bob@acme.test can call delete_contact of Crm through Helper.\n")
     set_enabled(agent, False, actor=alice.actor)
     told, code = run(bob.user.email, "helper", TOOL, "--organization", "acme", "--json")
     assert code == 1 and json.loads(told)["code"] == "agent_disabled"

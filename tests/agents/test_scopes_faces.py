@@ -68,8 +68,24 @@ def test_proposals_are_filled_in_for_an_admin_to_look_at_and_nothing_is_stored(a
     set_tool_scopes(crm, {"tool_2": ["shared:write"]}, actor=alice.actor)
     page = text_of(alice.browser().post(PAGE, {field(crm, "tool_0"): "my:own", "fill": "1"}))
     assert 'value="my:own"' in page and 'value="crm:delete"' in page
-    assert f'name="{field(crm, "tool_2")}" value=""' in page
+    assert f'name="{field(crm, "tool_2")}" value=""' in page and 'value="shared:write"' in page
     assert "nothing is stored yet" in page and helper().tool_scopes == {}
+
+
+def test_a_servers_own_scopes_are_saved_beside_it_and_those_of_gone_tools_keep_a_row(
+    alice: Person, charlie: Person, crm: McpServer
+) -> None:
+    theirs = make_server(charlie, "Erp", 1)
+    set_tool_scopes(crm, {"tool_0": ["a:read"], "old_tool": ["a:old"]}, actor=alice.actor)
+    page = text_of(alice.browser().get(PAGE))
+    assert f'name="server-{crm.pk}-old_tool" value="a:old"' in page and "Not offered now" in page
+    body = {f"server-{crm.pk}-tool_0": "", f"server-{crm.pk}-tool_1": "b:read", f"server-{theirs.pk}-tool_0": "x:y"}
+    assert alice.browser().post(PAGE, {**body, "server-x-tool_0": "x:y"}).status_code == 302
+    crm.refresh_from_db()
+    theirs.refresh_from_db()
+    assert (crm.tool_scopes, theirs.tool_scopes) == ({"old_tool": ["a:old"], "tool_1": ["b:read"]}, {})
+    refused = alice.browser().post(PAGE, {field(crm, "tool_0"): "ok:fine", f"server-{crm.pk}-tool_0": "Not Good"})
+    assert refused.status_code == 400 and helper().tool_scopes == {}
 
 
 def test_a_wrong_scope_is_told_and_what_was_entered_stays(alice: Person, bob: Person, crm: McpServer) -> None:
