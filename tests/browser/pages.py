@@ -96,7 +96,22 @@ def prepare(browser: Browser, running: Installation) -> None:
     page.get_by_role("button", name="Connect").first.click()
     page.get_by_role("button", name="Allow").click()
     page.wait_for_url(f"{running.url}/hub/**")
+    leave_calls_waiting(page, running)
     page.close()
+
+
+def leave_calls_waiting(page: Page, running: Installation) -> None:
+    """Have a tool need approval, as an admin does on the Tools page, and make calls of it: one denied, one waiting."""
+    agent = running.api("GET", "config/agent")["results"][0]
+    page.goto(f"{running.url}/hub/agent/{agent['slug']}/tools/")
+    with page.expect_response("**/tools/*/"):
+        page.get_by_label("Approval of compare_cities").select_option("caller")
+    tools = running.api("GET", f"config/agent/{agent['id']}/tools")["results"]
+    name = next(tool["name"] for tool in tools if tool["tool_name"] == "compare_cities")
+    for cities in (["Oslo", "Rome"], ["Oslo", "Tokyo", "Lima"]):
+        body = {"name": name, "arguments": {"cities": cities, "measure": "high"}}
+        running.api("POST", f"config/agent/{agent['id']}/tools/call", body)
+    running.api("POST", "approvals/1/deny")
 
 
 # --- Pages that links lead to --------------------------------------------------------------------------------------
@@ -247,6 +262,25 @@ def chat_streamed(page: Page) -> None:
     page.locator(".tool-call summary").first.click()
 
 
+def tool_waits(page: Page) -> None:
+    page.goto(_at(page, "/hub/agents/"))
+    page.locator("main a[href*='/hub/playground/?agent=']").first.click()
+    page.get_by_role("link", name="Compare cities").click()
+    page.get_by_text("Arguments as JSON").click()
+    page.locator("#raw").fill('{"cities": ["Oslo", "Paris"], "measure": "high"}')
+    press(page, "Run this JSON")
+    expect(page.locator("#result").get_by_text("Approve this call first")).to_be_visible()
+
+
+def approval_given(page: Page) -> None:
+    """Asks anew each time: what is approved on one screen size is decided on the next."""
+    tool_waits(page)
+    page.goto(_at(page, "/hub/approvals/"))
+    page.get_by_role("heading", name="compare_cities").last.get_by_role("link").click()
+    press(page, "Approve once", exact=False)
+    expect(page.get_by_text("Make the same call again")).to_be_visible()
+
+
 def rows_chosen(page: Page) -> None:
     page.goto(_at(page, "/hub/integrations/mcpserver/"))
     page.locator(".action-select").first.check()
@@ -290,6 +324,8 @@ ACTS: dict[str, Callable[[Page], None]] = {
     "playground-run": tool_run,
     "playground-run-failed": tool_failed,
     "chat-streamed": chat_streamed,
+    "playground-run-waits": tool_waits,
+    "approval-given": approval_given,
     "list-chosen": rows_chosen,
     "list-delete": rows_to_delete,
     "dialog": dialog,
