@@ -11,7 +11,7 @@ from typing import Any
 
 from integrations.services.definitions import Difference
 
-MAX_WORDS, MAX_TEXT = 1500, 20_000
+MAX_WORDS, MAX_TEXT = 300, 20_000
 FIELDS = {
     "title": "Title",
     "description": "Description",
@@ -84,11 +84,30 @@ def _is_seen(character: str) -> bool:
 def compare(old: str, new: str) -> tuple[list[Piece], list[Piece]]:
     """Both texts, with the words marked that are only in one of them."""
     before, after = _WORD.findall(old), _WORD.findall(new)
+    start = _count_same(before, after)
+    end = _count_same(before[start:][::-1], after[start:][::-1])
+    left, right = before[start : len(before) - end], after[start : len(after) - end]
+    same = ("".join(before[:start]), "".join(before[len(before) - end :]))
+    marked = _mark(left, right)
+    return _joined(same, marked[0]), _joined(same, marked[1])
+
+
+def _count_same(one: list[str], other: list[str]) -> int:
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+
+
+def _mark(before: list[str], after: list[str]) -> tuple[list[Piece], list[Piece]]:
     if len(before) + len(after) > MAX_WORDS:
-        return [Piece(old)], [Piece(new)]
+        # The time it takes grows with the square, and the texts are a stranger's.
+        return [Piece("".join(before), True)], [Piece("".join(after), True)]
     left: list[Piece] = []
     right: list[Piece] = []
     for kind, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        left += [Piece("".join(before[a:b]), kind != "equal")] if b > a else []
-        right += [Piece("".join(after[c:d]), kind != "equal")] if d > c else []
+        left.append(Piece("".join(before[a:b]), kind != "equal"))
+        right.append(Piece("".join(after[c:d]), kind != "equal"))
     return left, right
+
+
+def _joined(same: tuple[str, str], middle: list[Piece]) -> list[Piece]:
+    return [piece for piece in (Piece(same[0]), *middle, Piece(same[1])) if piece.text]
