@@ -14,7 +14,7 @@ from agents.models import Approval, ToolCall, ToolGrant
 from agents.services import approvals
 from agents.services.agents import switch_tools
 from agents.services.approvals import ApprovalRequired
-from agents.tasks import delete_expired
+from agents.tasks import delete_old
 from aster.accounts.access import Actor
 from aster.accounts.models import AuditEvent, Membership
 from aster.errors import Conflict, ConnectionRequired, InvalidInput, NotAllowed, NotFound
@@ -258,5 +258,5 @@ def test_what_cannot_be_seen_is_shown_as_an_escape() -> None:
 def test_old_approvals_are_deleted_with_their_arguments(guarded: Guarded, bob: Person) -> None:
     old, new = guarded.ask(bob, text="old"), guarded.ask(bob, text="new")
     Approval.objects.filter(pk=old.pk).update(expires_at=timezone.now() - approvals.KEPT - timedelta(minutes=1))
-    delete_expired()
+    delete_old()
     assert list(Approval.objects.all()) == [new]
