@@ -58,7 +58,7 @@ def test_the_number_of_queries_does_not_grow_with_the_servers(
     browser = alice.browser()
     browser.get("/hub/integrations/")
     # Session, person, membership; servers, connections, tool counts; organizations and broken connections of the shell.
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         page = browser.get("/hub/integrations/")
     assert page.content.count(b"item-card") >= count
 
