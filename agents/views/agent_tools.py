@@ -29,9 +29,9 @@ from integrations.services.state import ServerState, connections_by_server, serv
 MANY_TOOLS = 40
 SEARCH_FROM = 20
 APPROVER_CHOICES = [
-    (Approver.NOBODY.value, "No approval needed"),
-    (Approver.CALLER.value, "The caller approves each call"),
-    (Approver.ADMIN.value, "An admin approves each call"),
+    (Approver.NOBODY.value, "No approval"),
+    (Approver.CALLER.value, "Caller approves"),
+    (Approver.ADMIN.value, "Admin approves"),
 ]
 
 

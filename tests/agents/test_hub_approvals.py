@@ -118,7 +118,7 @@ def tool_pk(guarded: Guarded, name: str) -> int:
 def test_an_admin_chooses_who_approves_on_the_tools_page(guarded: Guarded, alice: Person) -> None:
     tools, key = "/hub/agent/helper/tools/", f"approver-{tool_pk(guarded, 'fail')}"
     page = html_of(alice.browser().get(tools))
-    assert f'name="{key}"' in page and "An admin approves each call" in page
+    assert f'name="{key}"' in page and "Admin approves" in page
     htmx = alice.browser().post(f"{tools}{guarded.server.pk}/", {key: "admin"}, headers={"HX-Request": "true"})
     assert htmx.status_code == 200
     assert approvals.approvers(guarded.agent)[guarded.server.pk, "fail"] == "admin"
@@ -136,7 +136,7 @@ def test_a_switch_on_an_old_page_does_not_take_a_rule_back(guarded: Guarded, ali
 
 def test_members_see_the_rule_and_cannot_change_it(guarded: Guarded, bob: Person) -> None:
     page = bob.browser().get("/hub/agent/helper/tools/")
-    assert "The caller approves each call" in text_of(page) and "<select" not in html_of(page)
+    assert "Caller approves" in text_of(page) and "<select" not in html_of(page)
     where, key = f"/hub/agent/helper/tools/{guarded.server.pk}/", f"approver-{tool_pk(guarded, 'echo')}"
     bob.browser().post(where, {key: ""}, headers={"HX-Request": "true"})
     assert approvals.approvers(guarded.agent)[guarded.server.pk, "echo"] == "caller"

@@ -263,17 +263,17 @@ def chat_streamed(page: Page) -> None:
 
 
 def tool_waits(page: Page) -> None:
+    """Other arguments each time: a call that was approved on one screen size would go through on the next."""
     page.goto(_at(page, "/hub/agents/"))
     page.locator("main a[href*='/hub/playground/?agent=']").first.click()
     page.get_by_role("link", name="Compare cities").click()
-    page.get_by_text("Arguments as JSON").click()
-    page.locator("#raw").fill('{"cities": ["Oslo", "Paris"], "measure": "high"}')
+    page.locator("summary", has_text="Arguments as JSON").click()
+    page.locator("#raw").fill(f'{{"cities": ["Oslo", "{secrets.token_hex(3)}"], "measure": "high"}}')
     press(page, "Run this JSON")
     expect(page.locator("#result").get_by_text("Approve this call first")).to_be_visible()
 
 
 def approval_given(page: Page) -> None:
-    """Asks anew each time: what is approved on one screen size is decided on the next."""
     tool_waits(page)
     page.goto(_at(page, "/hub/approvals/"))
     page.get_by_role("heading", name="compare_cities").last.get_by_role("link").click()

@@ -107,8 +107,8 @@ def test_the_queries_of_my_connections_do_not_grow(
     make_server("Free", auth=oauth_config("Free"))
     browser = alice.browser()
     browser.get("/hub/connections/")
-    # Session, person, membership; connections, servers, agents, servers to connect; the shell's three.
-    with django_assert_num_queries(10):
+    # Session, person, membership; connections, servers, agents, servers to connect; the shell's four.
+    with django_assert_num_queries(11):
         browser.get("/hub/connections/")
 
 
@@ -163,8 +163,8 @@ def test_the_queries_of_the_table_do_not_grow_with_people_or_servers(
         Connection.objects.create(auth_config=auth, user=user)
     browser = alice.browser()
     browser.get("/hub/matrix/")
-    # Session, person, membership; auth configs, servers, people twice, connections, errors; organization; shell: 3.
-    with django_assert_num_queries(13):
+    # Session, person, membership; auth configs, servers, people twice, connections, errors; organization; shell: 4.
+    with django_assert_num_queries(14):
         browser.get("/hub/matrix/")
 
 

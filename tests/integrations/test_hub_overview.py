@@ -57,9 +57,9 @@ def test_the_number_of_queries_does_not_grow_with_the_servers(
     save_agent(Agent(name="Helper"), actor=alice.actor, server_ids=[server.pk for server in made])
     browser = alice.browser()
     browser.get("/hub/integrations/")
-    # Session, person, membership; servers, connections, tool counts; organizations, broken connections and changed
-    # tools of the shell.
-    with django_assert_num_queries(9):
+    # Session, person, membership; servers, connections, tool counts; organizations, broken connections, approvals and
+    # changed tools of the shell.
+    with django_assert_num_queries(10):
         page = browser.get("/hub/integrations/")
     assert page.content.count(b"item-card") >= count
 
