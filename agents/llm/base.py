@@ -146,15 +146,18 @@ class Asked:
 
     async def _lines(self) -> AsyncIterator[bytes]:
         """Lines by their bytes: `str.splitlines` would also cut at characters that JSON texts may hold as they are."""
-        rest, total = b"", 0
+        rest, total = bytearray(), 0
         async for chunk in self.response.aiter_raw():
-            *lines, rest = (rest + chunk).split(b"\n")
+            rest += chunk
             total += len(chunk)
+            if b"\n" in chunk:
+                *lines, left = bytes(rest).split(b"\n")
+                rest = bytearray(left)
+                for line in lines:
+                    yield line.rstrip(b"\r")
             if total > MAX_ANSWER or len(rest) > MAX_LINE:
                 raise UpstreamError("The model's answer is too large.", step=STEP, code="model_protocol")
-            for line in lines:
-                yield line.rstrip(b"\r")
-        yield rest.rstrip(b"\r")
+        yield bytes(rest).rstrip(b"\r")
 
     def not_spoken(self) -> UpstreamError:
         return _not_spoken(self.endpoint, self.kind)

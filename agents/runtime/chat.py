@@ -35,6 +35,8 @@ from aster.threads import in_db_thread, in_waiting_thread
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 WATCH_SECONDS = 0.5
+# In one answer; the model sees that the others were not taken.
+MAX_CALLS = 50
 SILENT = "The model answered nothing. Ask again, or ask an admin to look at the LLM config."
 TOO_LONG = "The answer was cut: it reached the longest answer that the LLM config allows."
 FILTERED = "The model's provider ended the answer: its rules do not allow it."
@@ -162,7 +164,7 @@ class _Answering:
             async for piece in pieces:
                 match piece:
                     case TextDelta(text) if text := storable(text):
-                        message.text += text
+                        writing.add(text)
                         self.tell("text", {"message": message.pk, "text": text})
                     case ToolRequest():
                         requests.append(piece)
@@ -189,7 +191,7 @@ class _Answering:
             if self.writing is None:
                 self.writing = _Writing(await in_db_thread(self._add, author=Author.MODEL, state=MessageState.WRITING))
             message = self.writing.message
-            if end.state == MessageState.COMPLETE and not message.text.strip():
+            if end.state == MessageState.COMPLETE and self.writing.is_blank:
                 end = _End(MessageState.FAILED, end.error or SILENT)
             await self.writing.close(end.state, end.error)
         await in_db_thread(conversations.end_turn, self.conversation)
@@ -201,19 +203,29 @@ class _Writing:
 
     def __init__(self, message: Message) -> None:
         self.message = message
-        self._saved = ""
+        self._unsaved: list[str] = []
         self._lock = anyio.Lock()
+
+    def add(self, text: str) -> None:
+        self._unsaved.append(text)
+
+    @property
+    def is_blank(self) -> bool:
+        return not any(text.strip() for text in (self.message.text, *self._unsaved))
+
+    def _join(self) -> None:
+        self.message.text, self._unsaved = "".join((self.message.text, *self._unsaved)), []
 
     async def save(self) -> None:
         async with self._lock:
-            if self.message.state == MessageState.WRITING and self.message.text != self._saved:
-                text = self.message.text
-                await in_db_thread(self._update, text=text)
-                self._saved = text
+            if self.message.state == MessageState.WRITING and self._unsaved:
+                self._join()
+                await in_db_thread(self._update, text=self.message.text)
 
     async def close(self, state: str, error: str = "") -> None:
         message = self.message
         async with self._lock:
+            self._join()
             message.state, message.error = state, error[:500]
             names = ("text", "calls", "state", "error", "input_tokens", "output_tokens")
             await in_db_thread(self._update, **{name: getattr(message, name) for name in names})
@@ -226,7 +238,7 @@ class _Writing:
 def _calls_of(requests: list[ToolRequest]) -> list[dict[str, Any]]:
     """The calls as they are kept. Ids and names that a provider would not take back are replaced."""
     kept: list[dict[str, Any]] = []
-    for request in requests:
+    for request in requests[:MAX_CALLS]:
         taken = {call["id"] for call in kept}
         fits = _ID.fullmatch(request.id) and request.id not in taken
         arguments = read_arguments(request.arguments)

@@ -92,6 +92,20 @@ def test_a_client_that_goes_away_misses_nothing(aster: str, chat: Stage) -> None
     assert {each["state"] for each in said} == {"complete"}
 
 
+def test_a_client_that_does_not_wait_for_the_json_finds_the_answer_later(aster: str, chat: Stage) -> None:
+    chat.model.script = [Answer("Half. ", [(chat.name("echo"), {"text": "blue"})], hold=True), Answer("Blue.")]
+    headers = {"Authorization": f"Bearer {chat.person.key()}"}
+    with httpx2.Client(base_url=aster, headers=headers) as http:
+        with pytest.raises(httpx2.ReadTimeout):
+            http.post(f"{messages_of(chat.agent)}?stream=0", json={"text": "Hi"}, timeout=2)
+        assert chat.model.is_holding.wait(10)
+        chat.model.release()
+        where = f"{CONVERSATIONS}/{Conversation.objects.get().pk}"
+        while http.get(where).json()["is_running"]:
+            pass
+        assert http.get(where).json()["messages"][-1]["text"] == "Blue."
+
+
 def test_without_a_stream_the_answer_is_json_and_the_conversation_goes_on(chat: Stage) -> None:
     client, where = api(chat.person), f"{messages_of(chat.agent)}?stream=0"
     first = client.post(where, {"text": "Hi"})

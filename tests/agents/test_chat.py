@@ -95,6 +95,15 @@ def test_the_same_call_again_and_again_is_refused_to_the_model(alice: Person) ->
     assert chat.server.calls() == ["echo"] * 4
 
 
+def test_a_model_that_wants_everything_at_once_gets_some_of_it(alice: Person) -> None:
+    model = FakeModel()
+    with stage(alice, model) as chat:
+        model.script = [Answer(calls=[(chat.name("echo"), {}) for _ in range(60)]), Answer("Done.")]
+        conversation = chat.say()
+    assert len(rows(conversation)[1].calls) == len(chat.told("result")) == 50
+    assert chat.end["state"] == "complete"
+
+
 def test_a_model_that_never_comes_to_an_answer_is_ended(alice: Person) -> None:
     model = FakeModel()
     with stage(alice, model) as chat:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -163,6 +165,22 @@ def test_a_turn_that_is_cancelled_with_its_process_is_stopped(chat: Stage) -> No
     assert "Send the message again" in last(conversation).error
     conversation.refresh_from_db()
     assert conversation.turn is None
+
+
+def test_a_turn_without_a_listener_is_stopped_when_its_loop_ends(chat: Stage) -> None:
+    """As when Aster is stopped while somebody's browser has gone away."""
+    chat.model.script = [Answer("Half. ", hold=True)]
+    conversation = chat.begin()
+
+    async def run() -> None:
+        async with aclosing(turns.follow(conversation, actor=chat.person.actor)) as events:
+            async for event in events:
+                if event and event[0] == "text":
+                    break
+
+    asyncio.run(run())
+    assert (last(conversation).state, last(conversation).text[:4]) == ("stopped", "Half")
+    assert not is_running(find_conversation(conversation.pk, actor=chat.person.actor))
 
 
 def test_a_turn_whose_process_died_is_shown_as_stopped(chat: Stage) -> None:
