@@ -133,14 +133,14 @@ class AgentExplain(AgentView):
     @extend_schema(**docs.AGENT_EXPLAIN)
     def get(self, request: Request, key: str) -> Response:
         self.actor.require_admin()
-        asked = request.query_params
+        agent, asked = self.agent(key), request.query_params
         missing = {name: ["This parameter is required."] for name in ("email", "tool") if not asked.get(name)}
         key_id = asked.get("api_key_id")
         if key_id and not is_row_id(key_id):
             missing["api_key_id"] = ["Must be the id of an API key."]
         if missing:
             raise InvalidInput("Say whose access to which tool: ?email=…&tool=…", fields=missing)
-        agent, as_key = self.agent(key), int(key_id) if key_id else None
+        as_key = int(key_id) if key_id else None
         told = explain_access(asked["email"], agent, asked["tool"], actor=self.actor, key_id=as_key)
         return Response(told.as_json())
 
