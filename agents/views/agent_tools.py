@@ -194,9 +194,10 @@ def _change(request: ActorRequest, agent: Agent, server: McpServer) -> None:
 
 
 def _set_approvers(request: ActorRequest, agent: Agent, server: McpServer) -> None:
-    """Store who approves, for the tools whose choice was posted and is another one than before."""
+    """Store who approves, for the tools whose choice was changed on the page: an old one must not take a rule back."""
     asked = approvals.approvers(agent)
     for tool in server.tools.filter(gone_at=None):
-        chosen = request.POST.get(f"approver-{tool.pk}")
-        if chosen is not None and chosen != asked.get((server.pk, tool.name), ""):
+        before = request.POST.get(f"approver-was-{tool.pk}", asked.get((server.pk, tool.name), ""))
+        chosen = request.POST.get(f"approver-{tool.pk}", before)
+        if chosen != before:
             approvals.set_approver(agent, server, tool.name, chosen, actor=request.actor)

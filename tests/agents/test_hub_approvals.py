@@ -132,6 +132,9 @@ def test_a_switch_on_an_old_page_does_not_take_a_rule_back(guarded: Guarded, ali
     where = f"/hub/agent/helper/tools/{guarded.server.pk}/"
     alice.browser().post(where, stale, headers={"HX-Request": "true"})
     assert approvals.approvers(guarded.agent)[guarded.server.pk, "echo"] == "caller"
+    seen = {"server": guarded.server.pk, f"approver-was-{tool_pk(guarded, 'echo')}": ""}
+    alice.browser().post("/hub/agent/helper/tools/", {**stale, **seen})
+    assert approvals.approvers(guarded.agent)[guarded.server.pk, "echo"] == "caller"
 
 
 def test_members_see_the_rule_and_cannot_change_it(guarded: Guarded, bob: Person) -> None:
