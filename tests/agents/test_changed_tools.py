@@ -242,6 +242,6 @@ class TestPage:
             now = {**tool.definition, "description": "Other"}
             Tool.objects.filter(pk=tool.pk).update(changed_definition=now, changed_at=tool.first_seen_at)
         browser = alice.browser()
-        # Session, person, membership; count, changes, agents, switches; organizations, broken connections, the badge.
-        with django_assert_num_queries(10):
+        # Session, person, membership; count, changes, agents, switches; the four of the shell.
+        with django_assert_num_queries(11):
             assert browser.get("/hub/changed-tools/").content.count(b"<article") == len(TOOLS)
