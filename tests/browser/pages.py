@@ -264,8 +264,8 @@ def chat_streamed(page: Page) -> None:
 
 def tool_waits(page: Page) -> None:
     """Other arguments each time: a call that was approved on one screen size would go through on the next."""
-    page.goto(_at(page, "/hub/agents/"))
-    page.locator("main a[href*='/hub/playground/?agent=']").first.click()
+    page.goto(_at(page, "/hub/agent/research-assistant/"))
+    page.get_by_role("link", name="Try its tools").click()
     page.get_by_role("link", name="Compare cities").click()
     page.locator("summary", has_text="Arguments as JSON").click()
     page.locator("#raw").fill(f'{{"cities": ["Oslo", "{secrets.token_hex(3)}"], "measure": "high"}}')
