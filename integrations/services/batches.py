@@ -107,6 +107,7 @@ def _updates(answers: Sequence[Renewed]) -> dict[str, list[list[Any]]]:
     return {_update_statement([str(fields[name].column) for name in names]): rows for names, rows in by_columns.items()}
 
 
+# The statements below are put together from the names of tables and columns alone; every value is a parameter.
 def _update_statement(columns: Iterable[str]) -> str:
     quote = database.ops.quote_name
     changes = ", ".join(f"{quote(column)} = %s" for column in columns)

@@ -38,7 +38,7 @@ START_SECONDS = 5.0
 RUN_SECONDS = 45.0
 # What one provider may cost a run in requests that fail: one that hangs must not hold up the grants of all others.
 PATIENCE_SECONDS = 5.0
-
+# Between two transactions that store answers. An answer that waits could be lost with the process, so not for long.
 REST_SECONDS = 0.03
 
 _running = threading.Lock()
