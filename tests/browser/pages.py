@@ -28,6 +28,24 @@ for name in ("read_file", "a_tool_with_a_name_that_is_longer_than_anybody_would_
     Tool.objects.create(server=server, name=name, definition=old, changed_definition=new, changed_at=now)
 """
 
+# What has run, and a task that only its person can make work again. Nothing is due while the pages are looked at.
+RUNS = """
+from datetime import timedelta
+from django.utils import timezone
+from agents.models import Conversation, ScheduledTask, TaskRun
+first, second = ScheduledTask.objects.order_by("pk")
+now = timezone.now()
+for hours, status, error in ((49, "skipped", "The run before it had not ended."),
+                             (25, "failed", "The model did not answer within 60 seconds."), (1, "ok", "")):
+    at = now - timedelta(hours=hours)
+    said = Conversation.objects.order_by("pk").first() if status == "ok" else None
+    TaskRun.objects.create(task=first, status=status, error=error, due_at=at, started_at=at,
+                           ended_at=at + timedelta(seconds=9), conversation=said)
+ScheduledTask.objects.filter(pk=second.pk).update(
+    is_enabled=False, next_run_at=None,
+    stopped_because="Acme Notes is not connected. Connect it, then switch the task on.")
+"""
+
 
 def fill(running: Installation) -> None:
     """Servers in every state a card can be in, a row of every kind, and calls that worked and did not."""
@@ -60,6 +78,7 @@ def fill(running: Installation) -> None:
         body = {"name": tools["get_forecast"], "arguments": arguments}
         running.api("POST", f"config/agent/{agent['id']}/tools/call", body)
     fill_chats(running, agent)
+    fill_schedules(running, agent)
     running.manage("create_org", "Empty Labs", "--admin", ADA)
     running.manage("shell", "-c", CHANGED_TOOLS)
 
@@ -74,6 +93,15 @@ def fill_chats(running: Installation, agent: Any) -> None:
     asks = {"type": "object", "properties": {"team": {"type": "string", "title": "Which team"}}, "required": ["team"]}
     running.api("POST", "config/agent", {"name": "Asks first", "llm_config_id": local["id"], "input_json_schema": asks})
     running.api("POST", "config/agent", {"name": "Without a model"})
+
+
+def fill_schedules(running: Installation, agent: Any) -> None:
+    """A task with a history, and one that was stopped."""
+    yearly = {"agent_id": agent["id"], "cron": "0 9 29 2 *", "time_zone": "Europe/Berlin"}
+    running.api("POST", "schedules", {"name": "Weather report", "prompt": "What is the weather in Oslo?", **yearly})
+    name = "Every note of the last week that nobody has read yet, with a name nobody would choose"
+    running.api("POST", "schedules", {"name": name, "prompt": "Which notes do I have?", **yearly})
+    running.manage("shell", "-c", RUNS)
 
 
 # --- Getting in ----------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ VARIANTS = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
 BUTTONS = {
     "server-test", "server-refresh-tools", "server-enable", "server-disable", "server-disconnect", "server-discover",
     "server-try", "server-doctor-fix", "connection-disconnect", "member-link", "member-role", "switch-organization",
-    "agent-conversation-stop", "schedule-run", "schedule-switch",
+    "agent-conversation-stop", "schedule-run", "schedule-switch", "approval-approve", "approval-deny",
     "changed-tool-accept", "changed-tools-accept",
 }  # fmt: skip
 FILES = {"activity-export", "activity-calls-export"}
