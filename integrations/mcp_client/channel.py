@@ -23,18 +23,13 @@ from mcp.server.runner import modern_on_request
 from mcp.shared.direct_dispatcher import create_direct_dispatcher_pair
 from mcp.shared.dispatcher import CallOptions, Dispatcher, ProgressFnT
 from mcp.shared.exceptions import MCPError
-from mcp.shared.inbound import (
-    MCP_METHOD_HEADER,
-    MCP_NAME_HEADER,
-    MCP_PROTOCOL_VERSION_HEADER,
-    encode_header_value,
-)
+from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
 from mcp.shared.jsonrpc_dispatcher import JSONRPCDispatcher
 from mcp_types import DiscoverResult, Implementation
-from mcp_types.version import LATEST_MODERN_VERSION
 
 from integrations.mcp_client.failures import Refusal, explain, explain_exception, timed_out
-from integrations.mcp_client.probe import CLIENT_INFO, MAX_EVENT_BYTES, UNSUPPORTED_VERSION, modern_meta
+from integrations.mcp_client.probe import CLIENT_INFO, MAX_EVENT_BYTES, UNSUPPORTED_VERSION
+from integrations.mcp_client.stateless import routing_headers, stamp
 from integrations.mcp_client.target import Era, Target, resolve_connector
 from integrations.mcp_client.wire import CURRENT, Exchange, open_wire
 
@@ -66,6 +61,18 @@ class Channel:
         if self._sdk is None:
             raise RuntimeError("start() comes first")
         return self._sdk
+
+    @property
+    def protocol_version(self) -> str | None:
+        return self.sdk.protocol_version
+
+    @property
+    def server_info(self) -> Implementation | None:
+        return self.sdk.server_info
+
+    @property
+    def instructions(self) -> str | None:
+        return self.sdk.instructions
 
     async def start(self) -> None:
         """Bring the transport up, within `target.timeout` seconds. Raises UpstreamError, ForbiddenAddress."""
@@ -175,7 +182,7 @@ class Channel:
 
         Raises Refusal for an answer that is not a result, UpstreamError for no answer, AuthChallenge for 401 and 403.
         """
-        options: CallOptions = {"headers": {**self._routing_headers(method, params), **(headers or {})}}
+        options: CallOptions = {"headers": {**self._headers(method, params), **(headers or {})}}
         if method in UNCANCELLABLE:
             options["cancel_on_abandon"] = False
         if progress is not None:
@@ -211,19 +218,14 @@ class Channel:
         raise explain(error, exchange, self.target, step)
 
     def _stamp(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        if self.era != "modern":
-            return dict(params)
-        return {**params, "_meta": {**(params.get("_meta") or {}), **modern_meta()}}
+        return stamp(params) if self.era == "modern" else dict(params)
 
-    def _routing_headers(self, method: str, params: Mapping[str, Any]) -> dict[str, str]:
-        """2026-07-28, Streamable HTTP §Request Metadata; a legacy server gets the version only."""
-        if self.era != "modern":
-            version = self.sdk.protocol_version
-            return {MCP_PROTOCOL_VERSION_HEADER: version} if version else {}
-        headers = {MCP_PROTOCOL_VERSION_HEADER: LATEST_MODERN_VERSION, MCP_METHOD_HEADER: method}
-        if method == "tools/call":
-            headers[MCP_NAME_HEADER] = encode_header_value(str(params["name"]))
-        return headers
+    def _headers(self, method: str, params: Mapping[str, Any]) -> dict[str, str]:
+        """A legacy server gets the version only."""
+        if self.era == "modern":
+            return routing_headers(method, params)
+        version = self.protocol_version
+        return {MCP_PROTOCOL_VERSION_HEADER: version} if version else {}
 
 
 @asynccontextmanager

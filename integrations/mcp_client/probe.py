@@ -94,14 +94,14 @@ def _judge_discover(answer: Exchange, message: Mapping[str, Any]) -> Probe | Non
     if answer.status in (401, 403) or answer.location or is_page:
         return _not_found(answer)
     result = message.get("result")
-    if isinstance(result, dict) and (version := _best_version(result.get("supportedVersions"))):
+    if isinstance(result, dict) and (version := best_version(result.get("supportedVersions"))):
         return Probe("modern", "streamable_http", answer.status, version, discover=result, answer=answer)
     error = message.get("error")
     if _error_code(message) not in MODERN_ERRORS or not isinstance(error, dict):
         return None
     data = error.get("data")
     supported = data.get("supported") if isinstance(data, dict) else None
-    if _error_code(message) == UNSUPPORTED_VERSION and not (version := _best_version(supported)):
+    if _error_code(message) == UNSUPPORTED_VERSION and not (version := best_version(supported)):
         return None  # It knows the modern error, but serves only versions with a handshake.
     return Probe("modern", "streamable_http", answer.status, LATEST_MODERN_VERSION, answer=answer)
 
@@ -110,7 +110,8 @@ def _not_found(answer: Exchange) -> Probe:
     return Probe(status=answer.status, www_authenticate=answer.challenges, answer=answer)
 
 
-def _best_version(supported: object) -> str:
+def best_version(supported: object) -> str:
+    """The newest modern version that Aster and the server both know; empty if there is none."""
     if not isinstance(supported, list):
         return ""
     return next((version for version in reversed(MODERN_PROTOCOL_VERSIONS) if version in supported), "")

@@ -19,6 +19,7 @@ from aster.errors import AsterError, UpstreamError
 from integrations.mcp_client.channel import Channel
 from integrations.mcp_client.failures import USE_HTTP, AuthChallenge, Refusal, timed_out
 from integrations.mcp_client.probe import MODERN_ERRORS, probe_target, require_streamable
+from integrations.mcp_client.stateless import StatelessChannel
 from integrations.mcp_client.target import Era, Target
 from integrations.mcp_client.tools import (
     ToolCollector,
@@ -36,6 +37,7 @@ DIAGNOSIS_SECONDS = 5.0
 BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 2.0
 Result = TypeVar("Result")
+AnyChannel = Channel | StatelessChannel
 
 
 @asynccontextmanager
@@ -66,7 +68,7 @@ class Session:
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self._channel: Channel | None = None
+        self._channel: AnyChannel | None = None
         self._repairing = asyncio.Lock()
         self._schemas: dict[str, Mapping[str, Any]] = {}
 
@@ -76,17 +78,17 @@ class Session:
 
     @property
     def protocol_version(self) -> str:
-        return self._live.sdk.protocol_version or ""
+        return self._live.protocol_version or ""
 
     @property
     def server_info(self) -> dict[str, Any]:
         """Name and version as the server gives them: for display only."""
-        info = self._live.sdk.server_info
+        info = self._live.server_info
         return info.model_dump(by_alias=True, mode="json", exclude_none=True) if info else {}
 
     @property
     def instructions(self) -> str:
-        return self._live.sdk.instructions or ""
+        return self._live.instructions or ""
 
     @property
     def discover(self) -> dict[str, Any] | None:
@@ -130,7 +132,7 @@ class Session:
         except Refusal as refusal:
             raise refusal.error from None
 
-    async def _open_channel(self) -> Channel:
+    async def _open_channel(self) -> AnyChannel:
         target = self.target
         try:
             return await self._retry(lambda: self._connect(target.era, target.discover))
@@ -145,12 +147,12 @@ class Session:
             await self._channel.close(politely=politely)
 
     @property
-    def _live(self) -> Channel:
+    def _live(self) -> AnyChannel:
         if self._channel is None:
             raise RuntimeError("Use open_target()")
         return self._channel
 
-    async def _connect(self, era: Era, discover: Mapping[str, Any] | None) -> Channel:
+    async def _connect(self, era: Era, discover: Mapping[str, Any] | None) -> AnyChannel:
         target = self.target
         if target.transport == "sse":
             return await self._connect_sse()
@@ -162,8 +164,9 @@ class Session:
         channel.is_assumed = False
         return channel
 
-    async def _start(self, era: Era, discover: Mapping[str, Any] | None) -> Channel:
-        channel = Channel(self.target)
+    async def _start(self, era: Era, discover: Mapping[str, Any] | None) -> AnyChannel:
+        is_stateless = era == "modern" and self.target.transport == "streamable_http"
+        channel = StatelessChannel(self.target) if is_stateless else Channel(self.target)
         try:
             await channel.start()
             await channel.negotiate(era, discover)
@@ -172,7 +175,7 @@ class Session:
             raise
         return channel
 
-    async def _connect_sse(self) -> Channel:
+    async def _connect_sse(self) -> AnyChannel:
         try:
             return await self._start("legacy", None)
         except AuthChallenge:
@@ -261,11 +264,11 @@ class Session:
                 raise
         return await self._live.request(method, params, **options)
 
-    async def _changes_era(self, channel: Channel) -> bool:
+    async def _changes_era(self, channel: AnyChannel) -> bool:
         await self._repair(channel, "", None)
         return self._live.era != channel.era
 
-    async def _repair(self, broken: Channel, era: Era, discover: Mapping[str, Any] | None) -> None:
+    async def _repair(self, broken: AnyChannel, era: Era, discover: Mapping[str, Any] | None) -> None:
         """Put a new channel in the place of `broken`, unless a concurrent call has done so already."""
         async with self._repairing:
             if self._channel is not broken:

@@ -7,7 +7,6 @@ connection with all its other requests. So the client handed to it never raises:
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import httpx2
+from pydantic_core import from_json
 
 from aster import egress
 from integrations.mcp_client.target import Target, TokenSource
@@ -72,9 +72,9 @@ CURRENT: ContextVar[Exchange | None] = ContextVar("mcp_exchange", default=None)
 
 
 def parse_message(body: bytes | str) -> dict[str, Any]:
-    """A JSON object, or an empty dict for anything else."""
+    """A JSON object, or an empty dict for anything else: what cannot be stored or sent on again is no JSON either."""
     try:
-        value = json.loads(body)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}

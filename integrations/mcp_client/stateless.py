@@ -1,0 +1,187 @@
+"""A modern server over Streamable HTTP: neither session nor connection, every request is one POST (2026-07-28).
+
+The request says all a server needs to know, the answer is one JSON object or one event stream, and leaving the stream
+is how a request is cancelled. So none of the SDK's session machinery is between a call and the wire: a turn over many
+servers would spend most of its time there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import anyio
+import httpx2
+from mcp.shared.dispatcher import ProgressFnT
+from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import (
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    encode_header_value,
+)
+from mcp_types import SERVER_INFO_META_KEY, Implementation
+from mcp_types.version import LATEST_MODERN_VERSION
+from pydantic import ValidationError
+
+from integrations.mcp_client.failures import Refusal, connection_ended, explain, explain_status, timed_out
+from integrations.mcp_client.probe import MAX_EVENT_BYTES, best_version, modern_meta
+from integrations.mcp_client.target import Era, Target
+from integrations.mcp_client.wire import Exchange, HttpClient, is_event_stream, open_http, parse_message
+
+log = logging.getLogger(__name__)
+
+LAST_WORDS_SECONDS = 0.05
+
+
+def routing_headers(method: str, params: Mapping[str, Any]) -> dict[str, str]:
+    """What a modern request repeats in its headers (2026-07-28, Streamable HTTP §Request Metadata)."""
+    headers = {MCP_PROTOCOL_VERSION_HEADER: LATEST_MODERN_VERSION, MCP_METHOD_HEADER: method}
+    if method == "tools/call":
+        headers[MCP_NAME_HEADER] = encode_header_value(str(params["name"]))
+    return headers
+
+
+def stamp(params: Mapping[str, Any]) -> dict[str, Any]:
+    """`params` with what every modern request carries in `_meta`."""
+    return {**params, "_meta": {**(params.get("_meta") or {}), **modern_meta()}}
+
+
+class StatelessChannel:
+    """What `Channel` is to other servers, for one that wants no connection. Requests may run at once."""
+
+    era: Era = "modern"
+    is_broken = False
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.discover: dict[str, Any] | None = None
+        self.is_assumed = False
+        self.protocol_version = ""
+        self._ids = itertools.count(1)
+        self._stack = AsyncExitStack()
+        self._http: HttpClient | None = None
+
+    @property
+    def server_info(self) -> Implementation | None:
+        stamps = (self.discover or {}).get("_meta")
+        try:
+            return Implementation.model_validate(stamps[SERVER_INFO_META_KEY]) if isinstance(stamps, dict) else None
+        except (KeyError, ValidationError):
+            return None
+
+    @property
+    def instructions(self) -> str | None:
+        said = (self.discover or {}).get("instructions")
+        return said if isinstance(said, str) else None
+
+    async def start(self) -> None:
+        self._http = await self._stack.enter_async_context(open_http(self.target))
+
+    async def close(self, *, politely: bool = True) -> None:
+        await self._stack.aclose()
+
+    async def negotiate(self, era: Era, discover: Mapping[str, Any] | None) -> None:
+        """Nothing is agreed on with a server that is remembered; what it is shows with the first answer."""
+        self.is_assumed = bool(discover)
+        found = discover or await self.request("server/discover", {}, step="initialize", timeout=self.target.timeout)
+        self.protocol_version = best_version(found.get("supportedVersions"))
+        if not self.protocol_version:
+            raise explain(RuntimeError("no common version"), Exchange(), self.target, "initialize")
+        self.discover = dict(found)
+
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        step: str,
+        timeout: float,
+        progress: ProgressFnT | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> dict[str, Any]:
+        """Send one request and give its raw result; `timeout` in seconds bounds it as a whole.
+
+        Raises Refusal for an answer that is not a result, UpstreamError for no answer, AuthChallenge for 401 and 403.
+        """
+        exchange, number = Exchange(timeout=timeout), next(self._ids)
+        stamped = stamp(params)
+        if progress is not None:
+            stamped["_meta"]["progressToken"] = number
+        payload = {"jsonrpc": "2.0", "id": number, "method": method, "params": stamped}
+        sent = {"accept": "application/json, text/event-stream", **routing_headers(method, params), **(headers or {})}
+        try:
+            with anyio.fail_after(timeout):
+                message = await self._post(payload, sent, exchange, progress)
+        except TimeoutError:
+            raise timed_out(step, timeout) from None
+        except Exception as error:  # whatever it is, it leaves as one error
+            raise explain(error, exchange, self.target, step) from None
+        result = self._read(message, exchange, step)
+        self.is_assumed = False
+        return result
+
+    async def _post(
+        self, payload: dict[str, Any], headers: dict[str, str], exchange: Exchange, progress: ProgressFnT | None
+    ) -> dict[str, Any]:
+        """The message that answers; an empty one if none came."""
+        if self._http is None:
+            raise RuntimeError("start() comes first")
+        url = self.target.url
+        async with self._http.stream("POST", url, json=payload, headers=headers, follow_redirects=False) as response:
+            if is_event_stream(response):
+                exchange.note(response)
+                return await self._follow(response, payload["id"], progress)
+            body = await response.aread()
+            exchange.note(response, body)
+            is_json = exchange.content_type == "application/json"
+            return parse_message(body) if is_json else {}
+
+    async def _follow(self, response: httpx2.Response, number: int, progress: ProgressFnT | None) -> dict[str, Any]:
+        events = aiter(httpx2.EventSource(response, max_event_size=MAX_EVENT_BYTES))
+        async for event in events:
+            message = parse_message(event.data)
+            if "method" not in message and ("result" in message or "error" in message):
+                # Only a connection that was read to the end serves the next call. Nothing there may cost the answer.
+                with anyio.move_on_after(LAST_WORDS_SECONDS), suppress(Exception):
+                    async for _ in events:
+                        pass
+                return message
+            if progress and message.get("method") == "notifications/progress":
+                await _tell(progress, message.get("params"), number)
+        return {}
+
+    def _read(self, message: dict[str, Any], exchange: Exchange, step: str) -> dict[str, Any]:
+        if isinstance(error := message.get("error"), dict):
+            code = error.get("code")
+            said = MCPError(code if isinstance(code, int) else 0, str(error.get("message", "")), error.get("data"))
+            raise explain(said, exchange, self.target, step)
+        if exchange.failed:
+            raise explain(ConnectionError(), exchange, self.target, step)
+        result = message.get("result")
+        if isinstance(result, dict):
+            return result
+        if exchange.content_type == "text/event-stream":
+            # A stream that ends before its answer has lost the request: nothing resumes it in this era.
+            raise connection_ended(self.target, step)
+        raise Refusal(explain_status(exchange, self.target, step), exchange)
+
+
+async def _tell(progress: ProgressFnT, params: object, number: int) -> None:
+    """Pass a progress notification of request `number` on. Nobody's trouble with it costs the call."""
+    if not isinstance(params, dict) or params.get("progressToken") != number:
+        return
+    done, total, words = params.get("progress"), params.get("total"), params.get("message")
+    if not isinstance(done, int | float) or isinstance(done, bool):
+        return
+    try:
+        await progress(
+            float(done),
+            float(total) if isinstance(total, int | float) else None,
+            words if isinstance(words, str) else None,
+        )
+    except Exception:
+        log.exception("Could not pass progress on")
