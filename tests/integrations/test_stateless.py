@@ -92,6 +92,7 @@ def outcome(says: bytes) -> tuple[dict[str, Any] | str, Wire]:
     return asyncio.run(run())
 
 
+PING = event({"jsonrpc": "2.0", "id": 9, "method": "ping"})
 NOT_MCP = "The address answered, but not with MCP."
 CUT = "The connection ended before the answer came."
 
@@ -102,9 +103,9 @@ CUT = "The connection ended before the answer came."
         (whole(json.dumps(answer()).encode()), DONE),
         (STREAM + chunk(event(answer())) + END, DONE),
         (STREAM + chunk(event(answer(id="1"))) + END, DONE),
-        (STREAM + chunk(b": hello\n\n" + event({"jsonrpc": "2.0", "id": 9, "method": "ping"}) + event(answer())) + END, DONE),
+        (STREAM + chunk(b": hello\n\n" + PING + event(answer())) + END, DONE),
         (whole(b'{"jsonrpc": "2.0", "id": 1, "result": "text"}'), NOT_MCP),
-        (whole(b'{"jsonrpc": "2.0", "id": 1, "result": {"content": [{"text": "\\ud800"}]}}'), NOT_MCP),
+        (whole(b'{"jsonrpc": "2.0", "id": 1, "result": {"text": "\\ud800"}}'), NOT_MCP),
         (whole(b'{"jsonrpc": "2.0", "id": 1, "result": {"n": NaN}}'), NOT_MCP),
         (whole(b"[" * 100_000), NOT_MCP),
         (whole(json.dumps(answer()).encode(), "text/plain"), NOT_MCP),
