@@ -7,16 +7,19 @@ that only asks the database.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Generic, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from asgiref.sync import sync_to_async
 from django.db import close_old_connections, connections
 
 P = ParamSpec("P")
 T = TypeVar("T")
+R = TypeVar("R")
 
 KEEP_SECONDS = 60.0
 _quick = ThreadPoolExecutor(max_workers=8, thread_name_prefix="aster-db")
@@ -35,6 +38,55 @@ async def in_waiting_thread(function: Callable[P, T], /, *args: P.args, **kwargs
 
 async def _run(pool: ThreadPoolExecutor, function: Callable[[], T]) -> T:
     return await sync_to_async(_keeping_connections(function), thread_sensitive=False, executor=pool)()
+
+
+class Grouped(Generic[T, R]):
+    """What is asked of the database while it is busy with the same is done together next (group commit).
+
+    `run` gets the items of one group, and gives as many outcomes; awaiting an item gives its own. What `run` raises,
+    the whole group gets.
+    """
+
+    def __init__(self, run: Callable[[list[T]], Sequence[R]]) -> None:
+        self._run = run
+        self._waiting: WeakKeyDictionary[asyncio.AbstractEventLoop, list[tuple[T, asyncio.Future[R]]]]
+        self._waiting = WeakKeyDictionary()
+        self._tasks = set[asyncio.Task[None]]()
+
+    async def __call__(self, item: T) -> R:
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[R] = loop.create_future()
+        if loop in self._waiting:
+            self._waiting[loop].append((item, outcome))
+        else:
+            self._waiting[loop] = [(item, outcome)]
+            task = loop.create_task(self._through(loop))
+            self._tasks.add(task)  # a loop holds its tasks weakly
+            task.add_done_callback(self._tasks.discard)
+        return await outcome
+
+    async def _through(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            while group := self._waiting[loop]:
+                self._waiting[loop] = []
+                await self._settle(group)
+        finally:
+            for _, outcome in self._waiting.pop(loop):
+                outcome.cancel()
+
+    async def _settle(self, group: list[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            found = await in_db_thread(self._run, [item for item, _ in group])
+        except BaseException as error:
+            for _, outcome in group:
+                if not outcome.done():
+                    outcome.set_exception(error) if isinstance(error, Exception) else outcome.cancel()
+            if not isinstance(error, Exception):
+                raise
+            return
+        for (_, outcome), each in zip(group, found, strict=True):
+            if not outcome.done():  # nobody waits for it any more
+                outcome.set_result(each)
 
 
 def wait_for(seconds: float, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -23,14 +23,17 @@ from agents.services.agents import assigned_servers
 from agents.services.calls import AgentTool, ReadyCall
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
-from aster.threads import in_db_thread, in_waiting_thread
+from aster.threads import Grouped, in_db_thread, in_waiting_thread
 from integrations.mcp_client import AuthChallenge, Session, open_target
 from integrations.models import Connection, McpServer
 from integrations.services.access import at_server
 from integrations.services.refresh import mark_rejected, needs_reconnect
 from integrations.services.step_up import missing_scopes, want_scopes
+from integrations.services.targets import connections_for
 
 Progress = ProgressFnT
+# Calls that end together are written in one transaction; each still waits until its row is stored.
+_record_calls = Grouped(calls.record_calls)
 
 
 async def call_once(
@@ -128,8 +131,7 @@ async def _recorded(
         raise
     finally:
         with anyio.CancelScope(shield=True):
-            await in_db_thread(
-                calls.record_call,
+            row = calls.call_row(
                 actor=actor,
                 tool_name=record.tool_name,
                 outcome=calls.outcome_of(record.result, error),
@@ -139,6 +141,7 @@ async def _recorded(
                 connection=record.connection,
                 error=error,
             )
+            await _record_calls(row)
 
 
 class _Link:
@@ -206,10 +209,12 @@ class AgentSession:
         self._known = calls.known_tools(self.agent, servers)
         offered = calls.offered_of(self.agent, self._known, actor=self.actor)
         self.tools = {each.name: each for each in offered}
+        connections = connections_for(servers, self.actor.user)
         for server in servers:
             if server.is_enabled:
                 try:
-                    self._links[server.pk] = _Link(calls.prepare_call(server, "", actor=self.actor))
+                    ready = calls.prepare_call(server, "", actor=self.actor, known=connections)
+                    self._links[server.pk] = _Link(ready)
                 except AsterError as error:
                     self.problems[server.pk] = error
 

@@ -19,7 +19,7 @@ from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
 from integrations.services import servers as server_services
-from integrations.services.access import require_connection, token_source
+from integrations.services.access import Known, require_connection, token_source
 from integrations.services.targets import build_target
 
 CONNECT_TOOL = "connect_account"
@@ -192,20 +192,21 @@ def prepare_call(
     *,
     actor: Actor,
     definition: dict[str, Any] | None = None,
+    known: Known | None = None,
 ) -> ReadyCall:
     """Check a call to a server, for which no agent has to be asked, and put together what reaches it."""
     actor.require_scope(CALL)
     server_services.require_enabled(server)
-    if definition is None and tool_name and (known := server.tools.filter(name=tool_name).first()):
-        drift.require_settled(known)
+    if definition is None and tool_name and (stored := server.tools.filter(name=tool_name).first()):
+        drift.require_settled(stored)
         # A modern server wants some arguments in headers, and only the tool's schema says which (x-mcp-header).
-        definition = known.definition
-    connection = require_connection(server, actor)
-    target = build_target(server, token_of=token_source(server, actor))
+        definition = stored.definition
+    connection = require_connection(server, actor, known=known)
+    target = build_target(server, token_of=token_source(server, actor, known=known))
     return ReadyCall(server, tool_name, definition, connection, target)
 
 
-def record_call(
+def call_row(
     *,
     actor: Actor,
     tool_name: str,
@@ -217,25 +218,42 @@ def record_call(
     error: AsterError | None = None,
 ) -> ToolCall:
     """One row per attempted call, refused ones included. Arguments and results are not kept."""
-    about: dict[str, Any] = {"user": actor.user, "agent": agent, "server": server, "connection": connection}
-    facts: dict[str, Any] = {
-        "organization": actor.organization,
-        "user_label": actor.user.email if actor.user else "Aster",
-        "server_label": server.name if server else "",
-        "tool_name": tool_name[:200],
-        "connection_label": str(connection)[:200] if connection else "",
-        "via": actor.via,
-        "outcome": outcome,
-        "error_code": error.code if error else "",
-        "duration_ms": max(0, duration_ms),
-        "request_id": actor.request_id,
-    }
+    return ToolCall(
+        organization=actor.organization,
+        user=actor.user,
+        agent=agent,
+        server=server,
+        connection=connection,
+        user_label=actor.user.email if actor.user else "Aster",
+        server_label=server.name if server else "",
+        tool_name=tool_name[:200],
+        connection_label=str(connection)[:200] if connection else "",
+        via=actor.via,
+        outcome=outcome,
+        error_code=error.code if error else "",
+        duration_ms=max(0, duration_ms),
+        request_id=actor.request_id,
+    )
+
+
+def record_calls(rows: list[ToolCall]) -> list[ToolCall]:
+    """Store what call_row() made, all at once."""
     try:
-        return ToolCall.objects.create(**facts, **about)
+        return ToolCall.objects.bulk_create(rows)
     except IntegrityError:
-        # Something was deleted while the call ran. The labels tell of it, and the result must not be lost for it.
-        still = {name: row and type(row).objects.filter(pk=row.pk).first() for name, row in about.items()}
-        return ToolCall.objects.create(**facts, **still)
+        for row in rows:
+            _record_what_is_left(row)
+        return rows
+
+
+def _record_what_is_left(row: ToolCall) -> None:
+    """Something was deleted while the call ran. The labels tell of it, and the result must not be lost for it."""
+    for name in ("user", "agent", "server", "connection"):
+        about = getattr(row, name)
+        if about is not None and not type(about).objects.filter(pk=about.pk).exists():
+            setattr(row, name, None)
+    row.pk = None
+    row.save(force_insert=True)
 
 
 def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> str:

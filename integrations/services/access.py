@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aster.accounts.access import Actor
 from aster.errors import ConnectionRequired
 from integrations.models import Connection, ConnectionStatus, McpServer
@@ -9,8 +11,11 @@ from integrations.services import refresh
 from integrations.services.connections import connect_organization
 from integrations.services.targets import TokenOf, connection_for
 
+# By server: what connections_for() found. Given, nothing is asked for again.
+Known = Mapping[int, Connection]
 
-def token_source(server: McpServer, actor: Actor) -> TokenOf | None:
+
+def token_source(server: McpServer, actor: Actor, *, known: Known | None = None) -> TokenOf | None:
     """Sync code that yields the token for a call by `actor`; None when the server takes no token, or there is none.
 
     For client credentials the organization's connection is made when the first token is asked for.
@@ -20,7 +25,7 @@ def token_source(server: McpServer, actor: Actor) -> TokenOf | None:
         return None
     if not auth.needs_person:
         return lambda rejected: refresh.fresh_access_token(_organization_connection(server), rejected=rejected)
-    connection = connection_for(server, actor.user)
+    connection = _connection(server, actor, known)
     if connection is None or not connection.reaches(server):
         return None
     return lambda rejected: refresh.fresh_access_token(connection, rejected=rejected)
@@ -36,9 +41,13 @@ def _organization_connection(server: McpServer) -> Connection:
     return found
 
 
-def require_connection(server: McpServer, actor: Actor) -> Connection | None:
+def _connection(server: McpServer, actor: Actor, known: Known | None) -> Connection | None:
+    return connection_for(server, actor.user) if known is None else known.get(server.pk)
+
+
+def require_connection(server: McpServer, actor: Actor, *, known: Known | None = None) -> Connection | None:
     """The connection a call by `actor` uses, if there is one already. A missing or broken personal one is an error."""
-    connection = connection_for(server, actor.user)
+    connection = _connection(server, actor, known)
     if connection is not None and not connection.reaches(server):
         raise connection_required(server)
     if server.needs_person and connection is None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, QuerySet
 
 from aster.accounts.access import Actor
 from integrations.models import AuthType, Connection, ConnectionStatus, McpServer, TestStatus, Tool
+from integrations.services.targets import connections_for
 
 
 @dataclass(frozen=True)
@@ -62,17 +63,8 @@ def _error(message: str) -> ServerState:
 def connections_by_server(servers: Iterable[McpServer], actor: Actor) -> dict[int, Connection]:
     """The acting person's (or the organization's) connection for each server that takes one, in one query."""
     servers = list(servers)
-    auth_ids = {server.auth_config_id for server in servers if server.auth_config_id}
-    mine = Q(user=None) | Q(user=actor.user) if actor.user else Q(user=None)
-    rows = Connection.objects.filter(mine, auth_config_id__in=auth_ids).select_related("auth_config", "user")
-    by_owner = {(row.auth_config_id, row.user_id): row for row in rows}
-    found: dict[int, Connection] = {}
-    for server in servers:
-        owner = actor.user.pk if server.needs_person and actor.user else None
-        connection = by_owner.get((server.auth_config_id or 0, owner))
-        if connection and connection.reaches(server):
-            found[server.pk] = connection
-    return found
+    found = connections_for(servers, actor.user)
+    return {each.pk: found[each.pk] for each in servers if each.pk in found and found[each.pk].reaches(each)}
 
 
 def tool_counts(servers: Iterable[McpServer]) -> dict[int, int]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from django.conf import settings
+from django.db.models import Q
 
 from aster.accounts.models import User
 from aster.errors import InvalidInput
@@ -95,12 +96,21 @@ def build_target(server: McpServer, *, token_of: TokenOf | None = None) -> Targe
     )
 
 
+def connections_for(servers: Iterable[McpServer], user: User | None) -> dict[int, Connection]:
+    """By server, the connection whose token a call by `user` uses: their own, or the organization's for client
+    credentials. One query."""
+    owners: dict[int, tuple[int, int | None]] = {}
+    for server in servers:
+        auth = server.auth_config
+        if auth and auth.is_oauth and not auth._state.adding and (user or not auth.needs_person):
+            owners[server.pk] = (auth.pk, user.pk if user and auth.needs_person else None)
+    if not owners:
+        return {}
+    rows = Connection.objects.filter(auth_config__in={auth for auth, _ in owners.values()})
+    rows = rows.filter(Q(user=None) | Q(user=user)).select_related("auth_config", "user")
+    found = {(row.auth_config_id, row.user_id): row for row in rows}
+    return {pk: found[owner] for pk, owner in owners.items() if owner in found}
+
+
 def connection_for(server: McpServer, user: User | None) -> Connection | None:
-    """The connection whose token a call by `user` uses: their own, or the organization's for client credentials."""
-    auth = server.auth_config
-    if auth is None or not auth.is_oauth or auth._state.adding:
-        return None
-    owner = user if auth.needs_person else None
-    if auth.needs_person and user is None:
-        return None
-    return Connection.objects.filter(auth_config=auth, user=owner).select_related("auth_config", "user").first()
+    return connections_for([server], user).get(server.pk)

@@ -7,6 +7,7 @@ from functools import partial
 import anyio
 import anyio.lowlevel
 import pytest
+from pytest_django import DjangoAssertNumQueries
 
 from agents.models import Agent, ToolCall
 from agents.runtime.session import AgentSession, call_once, call_server
@@ -14,7 +15,7 @@ from agents.services.agents import save_agent, switch_tools
 from agents.services.calls import agent_tools
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound, UpstreamError
 from aster.threads import in_db_thread
-from integrations.models import AuthConfig, AuthType, McpServer, Tool
+from integrations.models import AuthConfig, AuthType, Connection, McpServer, Tool
 from integrations.services.servers import save_server
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, legacy_only_app, modern_and_legacy_app, serve
@@ -72,6 +73,33 @@ def test_a_warm_turn_sends_the_call_and_nothing_else(alice: Person) -> None:
         before = len(fake.methods())
         call_all(agent, alice, (name_of(agent, server, "echo"), {"text": "x"}))
         assert fake.methods()[before:] == ["tools/call"]
+
+
+def test_opening_a_turn_asks_the_database_as_often_for_ten_servers_as_for_one(
+    alice: Person, django_assert_num_queries: DjangoAssertNumQueries
+) -> None:
+    auth = AuthConfig.objects.create(organization=alice.organization, name="ID", auth_type=AuthType.AUTHORIZATION_CODE)
+    Connection.objects.create(auth_config=auth, user=alice.user)
+    servers = [
+        McpServer(name=f"S{n}", slug=f"s{n}", url="http://127.0.0.1:1/mcp", organization=alice.organization)
+        for n in range(10)
+    ]
+    for server in servers:
+        server.auth_config = auth
+        server.save()
+    agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk for server in servers])
+    with django_assert_num_queries(4):
+        AgentSession(agent, alice.actor)._resolve()
+
+
+def test_calls_that_end_together_are_recorded_together(alice: Person) -> None:
+    with serve(modern_and_legacy_app()) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        name = name_of(agent, server, "echo")
+        results = call_all(agent, alice, *[(name, {"text": str(n)}) for n in range(20)])
+    assert [result["content"][0]["text"] for result in results] == [str(n) for n in range(20)]  # type: ignore[index]
+    assert list(ToolCall.objects.values_list("outcome", flat=True)) == ["ok"] * 20
 
 
 def test_a_dead_server_costs_its_own_tools_only(alice: Person) -> None:
