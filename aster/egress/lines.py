@@ -164,7 +164,7 @@ class _Wire:
 
     def has_ended(self) -> bool:
         # Readable while nobody asks: closed, or an answer to nothing.
-        return time.monotonic() > self._idle_until or bool(self.stream.get_extra_info("is_readable"))
+        return time.monotonic() > self._idle_until or bool(self.stream.get_extra_info("is_readable_now"))
 
 
 def _left(ends: float) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,6 +17,8 @@ import httpcore2
 
 # Beyond this, reading stops until somebody takes it, and writing does not wait for the next read.
 _HELD = 64 * 1024
+# A pool asks each of its idle connections on every request: among a hundred, that many system calls.
+_LOOK_AGAIN_SECONDS = 0.005
 
 
 class AsyncioBackend(httpcore2.AsyncNetworkBackend):
@@ -110,6 +113,7 @@ class _Stream(httpcore2.AsyncNetworkStream):
         self._transport, self._inbox = transport, inbox
         self._outgoing: list[bytes] = []
         self._outgoing_size = 0
+        self._looked_at = 0.0
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         self._flush()
@@ -175,26 +179,34 @@ class _Stream(httpcore2.AsyncNetworkStream):
         inbox.transport = secured
         return _Stream(secured, inbox)
 
+    def _looks_again(self) -> bool:
+        return time.monotonic() - self._looked_at >= _LOOK_AGAIN_SECONDS
+
+    def _has_arrived(self) -> bool:
+        return self._inbox.ended or bool(self._inbox.data) or self._transport.is_closing()
+
+    def _is_readable(self) -> bool:
+        """Also by what the kernel holds and the loop has not come to yet."""
+        if self._has_arrived():
+            return True
+        self._looked_at = time.monotonic()
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
+        return bool(poll.poll(0))
+
     def get_extra_info(self, info: str) -> Any:
         match info:
-            case "is_readable":
-                # Of a connection that nobody uses: it has ended, or the other side says what nobody asked for.
-                return self._inbox.ended or bool(self._inbox.data) or _has_arrivals(self._transport)
+            # Of a connection that nobody uses: it has ended, or the other side says what nobody asked for.
+            case "is_readable":  # what httpcore2 asks
+                return self._is_readable() if self._looks_again() else self._has_arrived()
+            case "is_readable_now":
+                return self._is_readable()
             case "client_addr":
                 return self._transport.get_extra_info("sockname")
             case "server_addr":
                 return self._transport.get_extra_info("peername")
             case _:
                 return self._transport.get_extra_info(info)
-
-
-def _has_arrivals(transport: asyncio.Transport) -> bool:
-    """Whether the kernel holds something, or the end, that the loop has not come to yet."""
-    if transport.is_closing():
-        return True
-    poll = select.poll()
-    poll.register(transport.get_extra_info("socket"), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 @contextmanager

@@ -301,7 +301,7 @@ def test_words_in_the_clear_before_the_handshake_are_never_read_as_the_server_s(
     async def run() -> None:
         host, port = server.url.split("/")[2].split(":")
         stream = await AsyncioBackend().connect_tcp(host, int(port), timeout=5)
-        while not stream.get_extra_info("is_readable"):
+        while not stream.get_extra_info("is_readable_now"):
             await asyncio.sleep(0)
         await stream.start_tls(client_side, "mcp.example", timeout=5)
 
