@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from django.db import IntegrityError
@@ -15,6 +16,7 @@ from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
 from aster.accounts.access import CALL, Actor
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
+from aster.threads import at_once
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
@@ -265,11 +267,14 @@ def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> st
 
 
 def learn_tools(agent: Agent, *, actor: Actor) -> None:
-    """List the servers that `actor` was just the first to connect to, so that no list waits for a task."""
+    """List the servers that `actor` was just the first to connect to, so that no list waits for a task.
+
+    All at once: a dead one costs its own timeout, and nobody else's time on top.
+    """
     never = McpServer.objects.filter(assignments__agent=agent, is_enabled=True, tools_synced_at=None, tested_at=None)
-    for server in never.select_related("auth_config", "organization"):
-        if server.needs_person:
-            server_services.learn_tools(server, actor=actor)
+    found = [server for server in never.select_related("auth_config", "organization") if server.needs_person]
+    if found:
+        at_once(partial(server_services.learn_tools, server, actor=actor) for server in found)
 
 
 def visible_calls(actor: Actor) -> QuerySet[ToolCall]:

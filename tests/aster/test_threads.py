@@ -1,45 +1,104 @@
-"""Work that waits for somebody else does not hold up work that only asks the database."""
+"""Database work of many at once, done in groups."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
-import anyio
 import pytest
 
-from aster.accounts.models import Organization
-from aster.threads import in_db_thread, in_waiting_thread
+from aster.threads import Grouped, at_once, in_waiting_thread
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def test_queries_go_on_while_many_wait_for_a_provider() -> None:
-    Organization.objects.create(name="Acme", slug="acme")
-    answered = threading.Event()
-
-    async def run() -> int:
-        async with anyio.create_task_group() as group:
-            for _ in range(20):
-                group.start_soon(in_waiting_thread, answered.wait, 20)
-            with anyio.fail_after(10):
-                count = await in_db_thread(Organization.objects.count)
-            answered.set()
-        return count
-
-    assert anyio.run(run) == 1
+pytestmark = pytest.mark.django_db(transaction=True)  # the threads look after their connections
 
 
-def test_callers_at_once_share_a_few_connections() -> None:
-    seen: set[str] = set()
+def test_what_waits_while_a_group_is_worked_on_is_the_next_group() -> None:
+    groups: list[list[int]] = []
+    begun, go_on = threading.Event(), threading.Event()
 
-    def ask() -> None:
-        Organization.objects.count()
-        seen.add(threading.current_thread().name)
+    def double(items: list[int]) -> list[int]:
+        groups.append(items)
+        begun.set()
+        assert go_on.wait(5)
+        return [item * 2 for item in items]
+
+    async def run() -> list[int]:
+        grouped = Grouped(double)
+        first = asyncio.create_task(grouped(1))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        rest = [asyncio.create_task(grouped(n)) for n in (2, 3, 4)]
+        await asyncio.sleep(0)
+        go_on.set()
+        return await asyncio.gather(first, *rest)
+
+    assert asyncio.run(run()) == [2, 4, 6, 8]
+    assert groups == [[1], [2, 3, 4]]
+
+
+def test_what_fails_fails_its_group_and_not_the_next() -> None:
+    def refuse(items: list[str]) -> list[str]:
+        if "bad" in items:
+            raise ValueError("bad")
+        return items
+
+    async def run() -> list[object]:
+        grouped = Grouped(refuse)
+        failed = await asyncio.gather(grouped("good"), grouped("bad"), return_exceptions=True)
+        return [*failed, await grouped("good")]
+
+    first, second, third = asyncio.run(run())
+    assert isinstance(first, ValueError)
+    assert isinstance(second, ValueError)
+    assert third == "good"
+
+
+def test_who_gives_up_does_not_stop_the_work() -> None:
+    done: list[int] = []
+    go_on = threading.Event()
+
+    def slowly(items: list[int]) -> list[int]:
+        assert go_on.wait(5)
+        done.extend(items)
+        return items
 
     async def run() -> None:
-        async with anyio.create_task_group() as group:
-            for _ in range(60):
-                group.start_soon(in_db_thread, ask)
+        grouped = Grouped(slowly)
+        impatient, patient = asyncio.create_task(grouped(1)), asyncio.create_task(grouped(2))
+        await asyncio.sleep(0)
+        impatient.cancel()
+        go_on.set()
+        assert await patient == 2
+        with pytest.raises(asyncio.CancelledError):
+            await impatient
 
-    anyio.run(run)
-    assert len(seen) <= 8
+    asyncio.run(run())
+    assert done == [1, 2]
+
+
+def test_callers_that_fill_every_thread_still_get_done() -> None:
+    """Each of them runs functions in the threads that all of them hold."""
+    done: list[int] = []
+
+    async def run() -> None:
+        together = threading.Barrier(32)
+
+        def caller() -> None:
+            together.wait(10)
+            at_once([lambda: done.append(1), lambda: done.append(2), lambda: done.append(3)])
+
+        await asyncio.wait_for(asyncio.gather(*(in_waiting_thread(caller) for _ in range(32))), 20)
+
+    asyncio.run(run())
+    assert sorted(done) == [1] * 32 + [2] * 32 + [3] * 32
+
+
+def test_one_that_fails_keeps_none_from_running() -> None:
+    done: list[int] = []
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        at_once([fail, lambda: done.append(1), lambda: done.append(2)])
+    assert sorted(done) == [1, 2]
