@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import ClassVar, cast
 
@@ -40,7 +40,7 @@ def listen() -> socket.socket:
 
 
 def _serve_upstreams(sockets: list[socket.socket], delays: list[float]) -> None:
-    """SDK-built servers, each answering a call after its delay. Runs in a process of its own."""
+    """SDK-built servers, each answering a request after its delay. Runs in a process of its own."""
     import mcp_types as types
     import uvicorn
     from mcp.server.lowlevel.server import Server
@@ -52,11 +52,17 @@ def _serve_upstreams(sockets: list[socket.socket], delays: list[float]) -> None:
             return types.ListToolsResult(tools=[tool], ttl_ms=0, cache_scope="private")
 
         async def call_tool(ctx: object, params: types.CallToolRequestParams) -> types.CallToolResult:
-            await asyncio.sleep(delay)
             return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
 
         server: Server[object] = Server("upstream", on_list_tools=list_tools, on_call_tool=call_tool)  # type: ignore[arg-type]
-        return server.streamable_http_app(stateless_http=True)
+        app = server.streamable_http_app(stateless_http=True)
+
+        async def late(scope: MutableMapping[str, object], receive: object, send: object) -> None:
+            if scope["type"] == "http":
+                await asyncio.sleep(delay)
+            await app(scope, receive, send)  # type: ignore[arg-type]
+
+        return late if delay else app
 
     async def run() -> None:
         configs = [uvicorn.Config(build(d), log_level="error", lifespan="on") for d in delays]  # type: ignore[arg-type]
@@ -69,7 +75,7 @@ def _serve_upstreams(sockets: list[socket.socket], delays: list[float]) -> None:
 
 @contextmanager
 def upstreams(delays: list[float]) -> Iterator[list[str]]:
-    """URLs of one server per delay (seconds)."""
+    """URLs of one server per delay (seconds), which each request to it takes as if it came from far away."""
     sockets = [listen() for _ in delays]
     with _beside(_serve_upstreams, sockets, delays):
         for one in sockets:

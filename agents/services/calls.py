@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from django.db import IntegrityError
@@ -16,7 +15,6 @@ from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
 from aster.accounts.access import CALL, Actor
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
-from aster.threads import at_once
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
@@ -267,14 +265,10 @@ def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> st
 
 
 def learn_tools(agent: Agent, *, actor: Actor) -> None:
-    """List the servers that `actor` was just the first to connect to, so that no list waits for a task.
-
-    All at once: a dead one costs its own timeout, and nobody else's time on top.
-    """
+    """List the servers that `actor` was just the first to connect to, so that no list waits for a task."""
     never = McpServer.objects.filter(assignments__agent=agent, is_enabled=True, tools_synced_at=None, tested_at=None)
-    found = [server for server in never.select_related("auth_config", "organization") if server.needs_person]
-    if found:
-        at_once(partial(server_services.learn_tools, server, actor=actor) for server in found)
+    found = never.select_related("auth_config", "organization")
+    server_services.learn_tools([server for server in found if server.needs_person], actor=actor)
 
 
 def visible_calls(actor: Actor) -> QuerySet[ToolCall]:

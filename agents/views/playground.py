@@ -149,7 +149,7 @@ def _agent_source(agent: Agent, actor: Actor) -> Source:
 
 
 def _server_source(server: McpServer, actor: Actor) -> Source:
-    learn_tools(server, actor=actor)
+    learn_tools([server], actor=actor)
     return Source("server", server, [Offer(tool.name, server, tool) for tool in tools_of(server).offered()])
 
 

@@ -34,7 +34,8 @@ def store_tools(
     seen = {str(definition["name"]): definition for definition in definitions}
     with transaction.atomic():
         # Two listings at once must not both insert the same tool.
-        takes_changes = McpServer.objects.select_for_update().get(pk=server.pk).takes_changes
+        locked = McpServer.objects.select_for_update().filter(pk=server.pk)
+        takes_changes = locked.values_list("takes_changes", flat=True).get()
         stored = {tool.name: tool for tool in server.tools.all()}
         before = _quarantined(stored.values())
         common: dict[str, Any] = {"last_seen_at": now, "last_seen_by": seen_by, "gone_at": None}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -16,10 +18,11 @@ from aster.accounts.access import Actor
 from aster.accounts.models import is_row_id
 from aster.celery import enqueue
 from aster.errors import AsterError, Conflict, ConnectionRequired, ConnectionTestFailed, NotFound
+from aster.threads import at_once
 from integrations.mcp_client import AuthChallenge, CheckResult, check_target
 from integrations.models import AuthConfig, AuthType, McpServer, TestStatus, Transport
 from integrations.services import drift, targets
-from integrations.services.access import token_source
+from integrations.services.access import Known, token_source
 from integrations.services.catalogue import store_tools
 from integrations.services.clients import client_for
 from integrations.services.connections import request_test_token
@@ -200,10 +203,10 @@ def _refusal(result: TestResult, server: McpServer, found: Discovered | None = N
 # --- Testing --------------------------------------------------------------------------------------------------------
 
 
-def try_server(server: McpServer, *, actor: Actor) -> TestResult:
+def try_server(server: McpServer, *, actor: Actor, known: Known | None = None) -> TestResult:
     """Talk to `server` (stored or not) as `actor` would, store nothing, and say what happened."""
     try:
-        target = targets.build_target(server, token_of=_test_token_of(server, actor))
+        target = targets.build_target(server, token_of=_test_token_of(server, actor, known))
         check = async_to_sync(check_target)(target)
     except AuthChallenge as wants:
         return _sign_in_result(server, wants, actor)
@@ -228,13 +231,13 @@ def try_server(server: McpServer, *, actor: Actor) -> TestResult:
     )
 
 
-def _test_token_of(server: McpServer, actor: Actor) -> targets.TokenOf | None:
+def _test_token_of(server: McpServer, actor: Actor, known: Known | None) -> targets.TokenOf | None:
     auth = server.auth_config
     if auth is not None and auth._state.adding and auth.auth_type == AuthType.CLIENT_CREDENTIALS:
         hydrate(auth, server)
         token = request_test_token(auth, client_for(auth, actor=actor))
         return lambda rejected: None if rejected else token
-    return token_source(server, actor)
+    return token_source(server, actor, known=known)
 
 
 def _sign_in_result(server: McpServer, wants: AuthChallenge, actor: Actor) -> TestResult:
@@ -255,26 +258,29 @@ def _sign_in_result(server: McpServer, wants: AuthChallenge, actor: Actor) -> Te
     return TestResult(TestStatus.FAILED, wants.message, step="auth", hint=hint)
 
 
-def test_server(server: McpServer, *, actor: Actor) -> TestResult:
+def test_server(server: McpServer, *, actor: Actor, known: Known | None = None) -> TestResult:
     """Test a stored server as the acting person, and keep the result and the tools that were seen."""
     if not actor.is_admin:
         require_enabled(server)
-    if server.needs_person and token_source(server, actor) is None:
+    if server.needs_person and token_source(server, actor, known=known) is None:
         words = "Each person signs in to this server. Connect your account first, then test."
         result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
         return result
-    result = try_server(server, actor=actor)
+    result = try_server(server, actor=actor, known=known)
     store_test(server, result, actor=actor)
     return result
 
 
-def learn_tools(server: McpServer, *, actor: Actor) -> None:
-    """List a server that was never tried, in case the background has not come to it yet.
+def learn_tools(servers: Iterable[McpServer], *, actor: Actor) -> None:
+    """List those of the servers that were never tried, in case the background has not come to them yet.
 
-    Only what was never tried: a server that failed is left to the background, and a dead one blocks nobody twice.
+    Only what was never tried: a server that failed is left to the background, and a dead one blocks nobody twice. All
+    at once: a dead one costs its own timeout, and nobody else's time on top.
     """
-    if server.is_enabled and server.tools_synced_at is None and server.tested_at is None:
-        test_server(server, actor=actor)
+    never = [each for each in servers if each.is_enabled and each.tools_synced_at is None and each.tested_at is None]
+    if never:
+        known = targets.connections_for(never, actor.user)
+        at_once(partial(test_server, server, actor=actor, known=known) for server in never)
 
 
 def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
