@@ -58,7 +58,7 @@ def bound_text(text: object, limit: int = MAX_TEXT) -> str:
 
 def timed_out(step: str, seconds: float) -> UpstreamError:
     said = "The tool" if step == "call" else "The server"
-    message = f"{said} did not answer within {seconds:g} seconds."
+    message = f"{said} did not answer within {round(seconds, 1):g} seconds."
     return UpstreamError(message, step=step, retryable=True, code="timeout", hint="Try again, or raise the timeout.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -26,6 +27,7 @@ from integrations.mcp_client.tools import (
     ToolListing,
     describe_input_required,
     find_header_problem,
+    may_be_repeated,
     read_call_result,
     result_too_large,
 )
@@ -108,23 +110,25 @@ class Session:
         progress: ProgressFnT | None = None,
         timeout: float | None = None,
         meta: Mapping[str, Any] | None = None,
-        idempotent: bool = False,
     ) -> dict[str, Any]:
         """Call a tool; its wire CallToolResult comes back untouched, also one with `isError`.
 
         `tool` is the stored wire tool. Give it when the session has not listed the tools: modern servers want some
         arguments mirrored into headers (`x-mcp-header`), and only its schema tells which. `timeout` in seconds,
-        `target.timeout` if not given. Only an `idempotent` call is tried again after a fault that may have happened
-        while it ran. Raises UpstreamError (step call): `tool_call_failed` if the server refuses, `timeout`,
-        `result_too_large`.
+        `target.timeout` if not given, bounds all tries together. A call that was not sent is tried again; one that may
+        have run only if the tool says that this does no harm.
+
+        Raises UpstreamError (step call): `tool_call_failed` if the server refuses, `timeout`, `result_too_large`.
         """
         schema = (tool or {}).get("inputSchema") or self._schemas.get(name)
         seconds = timeout or self.target.timeout
+        ends, repeatable = time.monotonic() + seconds, may_be_repeated(tool or {})
 
         async def call() -> dict[str, Any]:
-            return await self._call_tool(name, dict(arguments or {}), schema, progress, seconds, dict(meta or {}))
+            left = ends - time.monotonic()
+            return await self._call_tool(name, dict(arguments or {}), schema, progress, left, dict(meta or {}))
 
-        return await (self._retry(call) if idempotent else call())
+        return await self._retry(call, ends=ends, after=None if repeatable else "dial")
 
     async def open(self) -> None:
         try:
@@ -279,18 +283,23 @@ class Session:
             except Refusal as refusal:
                 raise refusal.error from None
 
-    async def _retry(self, step: Callable[[], Awaitable[Result]]) -> Result:
-        """Run a step that may be repeated, again after retryable faults as often as the target says."""
+    async def _retry(
+        self, step: Callable[[], Awaitable[Result]], *, ends: float = math.inf, after: str | None = None
+    ) -> Result:
+        """Run a step that may be repeated, again after retryable faults as often as the target says.
+
+        Not beyond `ends` (monotonic seconds), and only after faults of the step `after`, if given.
+        """
         for attempt in range(self.target.retry_attempts):
+            pause = min(BACKOFF_SECONDS * 2**attempt, MAX_BACKOFF_SECONDS)
             try:
                 return await step()
-            except AsterError as error:
-                if not error.retryable:
+            except (AsterError, Refusal) as failure:
+                error = failure.error if isinstance(failure, Refusal) else failure
+                fits = after is None or getattr(error, "step", "") == after
+                if not (error.retryable and fits and time.monotonic() + pause < ends):
                     raise
-            except Refusal as refusal:
-                if not refusal.error.retryable:
-                    raise
-            await anyio.sleep(min(BACKOFF_SECONDS * 2**attempt, MAX_BACKOFF_SECONDS))
+            await anyio.sleep(pause)
         return await step()
 
 

@@ -115,6 +115,12 @@ def find_header_problem(schema: Mapping[str, Any]) -> str:
     return bound_text(reason, 160) if reason else ""
 
 
+def may_be_repeated(tool: Mapping[str, Any]) -> bool:
+    """Whether a wire tool says that calling it twice does no more than once (2026-07-28, Tools §Annotations)."""
+    hints = tool.get("annotations")
+    return isinstance(hints, Mapping) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
+
+
 def count_bytes(value: object) -> int:
     try:
         return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))

@@ -379,13 +379,13 @@ def bad_tool_app() -> FakeServer:
 
 
 @contextmanager
-def serve(app: App) -> Iterator[str]:
-    """Serve `app` on a free port of 127.0.0.1 from a thread, lifespan included; yields `http://127.0.0.1:<port>`."""
+def serve(app: App, port: int = 0) -> Iterator[str]:
+    """Serve `app` on this or a free port of 127.0.0.1 from a thread, lifespan included; yields its base URL."""
     # With the protocol spelled out: only then does asyncio switch Nagle's algorithm off for accepted connections,
     # which otherwise costs 40 ms an answer.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", 0))
+        listener.bind(("127.0.0.1", port))
         config = uvicorn.Config(app, log_level="critical", lifespan="auto", timeout_graceful_shutdown=1, ws="none")
         server = _ThreadedServer(config)
         thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

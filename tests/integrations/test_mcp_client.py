@@ -490,16 +490,55 @@ def test_steps_that_may_be_repeated_are_tried_again() -> None:
         fake.serve_instead(fail_twice)
         return len((await session.list_tools()).tools)
 
-    async def call_it(session: Session) -> dict[str, Any]:
-        failed.clear()
-        fake.serve_instead(fail_twice)
-        return await session.call_tool("echo", {"text": "hi"})
+    def call_it(**hints: Any) -> dict[str, Any]:
+        async def work(session: Session) -> dict[str, Any]:
+            failed.clear()
+            fake.serve_instead(fail_twice)
+            tool = {"name": "echo", "inputSchema": {"type": "object"}, "annotations": hints}
+            return await session.call_tool("echo", {"text": "hi"}, tool=tool)
+
+        fake.serve_instead(real)
+        return use(http(base, retry_attempts=2), work)
 
     with serve(fake) as base:
         assert use(http(base, retry_attempts=2), list_them) == len(TOOL_NAMES)
-        with pytest.raises(UpstreamError, match="503"):
-            use(http(base, retry_attempts=2), call_it)
-    assert len(failed) == 1
+        for hints in ({"readOnlyHint": True}, {"idempotentHint": True}):
+            assert text_of(call_it(**hints)) == "hi"
+            assert len(failed) == 2
+        for hints in ({}, {"readOnlyHint": "true"}, {"idempotentHint": False}):
+            with pytest.raises(UpstreamError, match="503"):
+                call_it(**hints)
+            assert len(failed) == 1
+
+
+def test_a_call_that_could_not_be_sent_is_sent_again() -> None:
+    """Nothing ran at a server that was not there yet, whatever the tool says."""
+    fake = modern_and_legacy_app()
+
+    async def run() -> dict[str, Any]:
+        port = int(unused_url().rpartition(":")[2].partition("/")[0])
+        target = http(f"http://127.0.0.1:{port}", era="modern", discover=found.discover, retry_attempts=5)
+        async with open_target(target) as session, AsyncExitStack() as stack:
+            waiting = asyncio.create_task(session.call_tool("echo", {"text": "hi"}))
+            await asyncio.to_thread(stack.enter_context, serve(fake, port=port))
+            return await waiting
+
+    with serve(modern_only_app()) as base:
+        found = asyncio.run(check_target(http(base)))
+    assert text_of(asyncio.run(run())) == "hi"
+    assert fake.calls() == ["echo"]
+
+
+def test_tries_share_the_time_of_a_call() -> None:
+    fake = broken_app("hang")
+
+    async def work(session: Session) -> dict[str, Any]:
+        return await session.call_tool("echo", {}, tool={"annotations": {"readOnlyHint": True}}, timeout=0.3)
+
+    with serve(fake) as base, pytest.raises(UpstreamError, match=r"within 0\.3 seconds"):
+        target = http(base, era="modern", discover={"supportedVersions": ["2026-07-28"]}, retry_attempts=5)
+        use(target, work)
+    assert fake.methods() == ["tools/call"]
 
 
 def test_sessions_may_be_opened_and_closed_in_different_tasks() -> None:
