@@ -185,8 +185,9 @@ AGENT_CALL: Operation = operation(
 SERVER_CALL: Operation = operation(
     "call_server_tool", "Call a tool of a server", tag=SERVERS, errors=(400, 404, 422, 502, 504),
     refusals={409: CONNECTION_REQUIRED}, parameters=(key_parameter("MCP server"),),
-    words="With the caller's own connection and no agent between. The server's result comes back untouched; a failure "
-    "of the tool itself is a 200 with `isError`.",
+    words="For admins, to try a server; a key needs `aster:manage` and `aster:call`. Everybody else calls through an "
+    "agent: its switches, scopes and approvals do not hold here. With the caller's own connection. The server's result "
+    "comes back untouched; a failure of the tool itself is a 200 with `isError`.",
     request=CallIn, bodies={"Call": examples.CALL_BODY}, response=CallResultOut, example=examples.CALL_RESULT,
 )  # fmt: skip
 LIST_APPROVALS: Operation = operation(

@@ -13,8 +13,8 @@ from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
 from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
-from aster.accounts.access import CALL, Actor
-from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
+from aster.accounts.access import CALL, MANAGE, Actor
+from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
@@ -178,9 +178,17 @@ def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
     return connection is None or not connection.wanted_scopes
 
 
+def require_direct_calls(actor: Actor) -> None:
+    """No agent's switches, scopes or approvals hold for a call straight to a server: it is for those who set it up."""
+    if not actor.is_admin:
+        raise NotAllowed("Only an admin can call a server's tools directly. Use an agent that offers them.")
+    actor.require_scope(MANAGE)
+    actor.require_scope(CALL)
+
+
 def authorize_server_call(server: McpServer, tool_name: str, *, actor: Actor) -> ReadyCall:
     """Check a call straight to a server: the scopes that its tools need hold there too."""
-    actor.require_scope(CALL)
+    require_direct_calls(actor)
     server_services.require_enabled(server)
     tool_scopes.require_server_scopes(server, tool_name, actor=actor)
     return prepare_call(server, tool_name, actor=actor)

@@ -20,9 +20,9 @@ READ, MANAGE, CONNECT, CALL = "aster:read", "aster:manage", "aster:connect", "as
 KEY_SCOPES = {
     "*": "Everything its owner may do",
     READ: "Read servers, agents, connections and tools",
-    MANAGE: "Change servers, auth configs, agents and people",
+    MANAGE: "Change servers, auth configs, agents and people; with aster:call, call servers directly",
     CONNECT: "Connect and disconnect the owner's accounts",
-    CALL: "Call tools with the owner's connections",
+    CALL: "Call the tools of agents with the owner's connections",
 }
 _OWN_HIERARCHY: Mapping[str, list[str]] = {MANAGE: [READ], CONNECT: [READ], CALL: [READ]}
 

@@ -124,9 +124,9 @@ def test_a_servers_scopes_hold_for_calls_straight_to_it_too(alice: Person, fake:
         return anyio.run(lambda: call_server(stored, "echo", {"text": "x"}, actor=actor))
 
     with pytest.raises(NotAllowed) as refused:
-        call(with_key(alice, "aster:call"))
+        call(with_key(alice, "aster:manage", "aster:call"))
     assert (refused.value.code, calls_of(fake)) == ("missing_tool_scope", [])
-    assert not call(with_key(alice, "fake:read")).get("isError")
+    assert not call(with_key(alice, "aster:manage", "fake:read")).get("isError")
 
 
 # --- What is listed ---------------------------------------------------------------------------------------------------
