@@ -13,6 +13,7 @@ from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
 from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
+from aster.accounts import retention
 from aster.accounts.access import CALL, MANAGE, Actor
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
 from integrations.mcp_client import Target
@@ -260,6 +261,10 @@ def learn_tools(agent: Agent, *, actor: Actor) -> None:
     for server in never.select_related("auth_config", "organization"):
         if server.needs_person:
             server_services.learn_tools(server, actor=actor)
+
+
+def delete_old_calls() -> None:
+    retention.delete_old(ToolCall.objects.all(), retention.calls_rule, action="deleted_old_calls")
 
 
 def visible_calls(actor: Actor) -> QuerySet[ToolCall]:
