@@ -43,6 +43,7 @@ AGENT_BODY: dict[str, Any] = {
 }
 AGENT: dict[str, Any] = {
     **{"id": 5, "slug": "my-agent", **AGENT_BODY, "is_enabled": True, "disabled_tools": {"12": ["delete_note"]}},
+    "approvals": {"acme_notes_12__delete_note": "admin"},
     "tool_scopes": {"acme_notes_12__delete_note": ["notes:delete"]},
     "strict_scopes": False,
     "gateway_url": "https://aster.example.com/mcp/acme/my-agent",
@@ -131,11 +132,12 @@ GET_AGENT: Operation = operation(
 UPDATE_AGENT: Operation = operation(
     "update_agent", "Update an agent", tag=AGENTS, errors=(400, 404, 409), parameters=_AGENT,
     words="`mcp_server_config_ids` replaces the whole list. `disabled_tools` replaces the switches of the servers it "
-    "names, `tool_scopes` the whole map. Fields left out keep their value.",
+    "names, `approvals` and `tool_scopes` the whole map. Fields left out keep their value. All or nothing is stored.",
     request=AgentIn, response=shapes.AgentOut, example=AGENT,
     bodies={
         "Attach": {"mcp_server_config_ids": [12]},
         "Tools off": {"disabled_tools": {"12": ["delete_note"]}},
+        "Approvals": {"approvals": {"acme-notes:delete_note": "admin"}},
         "Scopes": {"tool_scopes": {"acme-notes:delete_note": ["notes:delete"]}, "strict_scopes": True},
     },
 )  # fmt: skip

@@ -14,10 +14,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from agents.models import Agent, Approval, ApprovalQuerySet, ApprovalStatus, Approver, ToolGrant
+from agents.services.tool_scopes import namespaced
 from aster.accounts import audit
 from aster.accounts.access import MANAGE, Actor
 from aster.errors import AsterError, Conflict, InvalidInput, NotAllowed, NotFound
-from integrations.models import McpServer
+from integrations.models import McpServer, Tool
 from integrations.services.access import require_connection
 
 if TYPE_CHECKING:  # calls asks this module about each call
@@ -52,7 +53,7 @@ def set_approver(agent: Agent, server: McpServer, tool_name: str, approver: str,
     """
     actor.require_admin()
     if approver not in Approver.values:
-        raise InvalidInput("Choose who approves from the list.", fields={"approver": ["Choose one from the list."]})
+        raise InvalidInput("Choose who approves from the list.", fields={"approvals": ["Choose one from the list."]})
     with transaction.atomic():
         if Agent.objects.select_for_update().filter(pk=agent.pk).order_by("pk").first() is None:
             raise NotFound("There is no such agent.")
@@ -65,13 +66,44 @@ def set_approver(agent: Agent, server: McpServer, tool_name: str, approver: str,
         assigned = agent.assignments.filter(server=server).exists()
         if grant is None and not (assigned and server.tools.filter(name=tool_name).exists()):
             message = f"{agent} has no tool {tool_name[:100]} at {server}."
-            raise InvalidInput(message, fields={"tool": [message]})
+            raise InvalidInput(message, fields={"approvals": [message]})
         rows.update_or_create(agent=agent, server=server, tool_name=tool_name, defaults={"approver": approver})
         rows.filter(is_enabled=True, approver=Approver.NOBODY).delete()
         asked = Approval.objects.filter(agent=agent, server=server, tool_name=tool_name)
         asked.filter(expires_at__gt=timezone.now()).exclude(approver=approver).update(expires_at=timezone.now())
         label = f"approver of {tool_name} at {server}"
         audit.record(actor, "set_approver", agent, {label: [before or "nobody", approver or "nobody"]})
+
+
+def change_approvers(agent: Agent, changes: Mapping[McpServer, Mapping[str, str]], *, actor: Actor) -> None:
+    """Set who approves calls of these tools, all or nothing; the others keep their rule."""
+    with transaction.atomic():
+        for server, rules in changes.items():
+            for tool_name, approver in rules.items():
+                set_approver(agent, server, tool_name, approver, actor=actor)
+
+
+def replace_approvers(agent: Agent, wanted: Mapping[str, str], *, actor: Actor) -> None:
+    """Make exactly these the rules of the agent's tools, named as it lists them or as SERVER:TOOL; all or nothing.
+
+    The rules of a server that was taken away wait for its return, as its switches do.
+    """
+    actor.require_admin()
+    with transaction.atomic():
+        servers = {server.pk: server for server in McpServer.objects.filter(assignments__agent=agent)}
+        before = {key: approver for key, approver in approvers(agent).items() if key[0] in servers}
+        own_names = {*Tool.objects.filter(server__in=servers).values_list("server_id", "name"), *before}
+        named = {namespaced(servers[pk], name): (pk, name) for pk, name in own_names}
+        named |= {f"{servers[pk].slug}:{name}": (pk, name) for pk, name in own_names}
+        if unknown := sorted(wanted.keys() - named.keys()):
+            message = f"{agent} has no tool {unknown[0][:100]}."
+            raise InvalidInput(message, fields={"approvals": [message]})
+        after = {named[name]: approver for name, approver in wanted.items()}
+        if len(after) < len(wanted):
+            message = "A tool is in it twice, by both of its names."
+            raise InvalidInput(message, fields={"approvals": [message]})
+        for pk, name in sorted(before.keys() | after.keys()):
+            set_approver(agent, servers[pk], name, after.get((pk, name), Approver.NOBODY), actor=actor)
 
 
 def approvers(agent: Agent) -> dict[tuple[int, str], str]:
