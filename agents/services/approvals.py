@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -121,41 +122,77 @@ def digest_of(arguments: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def require_approval(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> None:
-    """Let a call of a guarded tool through once if it was approved; otherwise ask for that, and refuse it.
+@dataclass(frozen=True)
+class Leave:
+    """What a call of a guarded tool spends an approval of when it goes out. Holds the arguments; never logged."""
 
-    The approval is spent before the server is asked. Should the process die in between, it stays spent: whether the
-    call went out cannot be known then, and a person has to say again that it may.
+    grant_id: int
+    arguments: Mapping[str, Any] = field(repr=False)
+    actor: Actor
 
-    Raises ApprovalRequired, NotAllowed (`approval_denied`), or ConnectionRequired: an approval is not spent on a call
-    that could not go out.
+
+def require_approval(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> Leave | None:
+    """Refuse a call of a guarded tool that is not approved, and ask for that. Nothing is spent yet: see spend().
+
+    Returns what spend() wants, or None if nobody has to approve. Raises ApprovalRequired, NotAllowed
+    (`approval_denied`), or ConnectionRequired: nobody is asked about a call that could not go out.
     """
     if found.tool is None:
-        return
+        return None
     grants = ToolGrant.objects.filter(agent=agent, server=found.server, tool_name=found.tool.name)
-    grants = grants.exclude(approver=Approver.NOBODY)
-    if not grants.exists():
-        return
+    pk = grants.exclude(approver=Approver.NOBODY).values_list("pk", flat=True).first()
+    if pk is None:
+        return None
     require_connection(found.server, actor)
+    leave = Leave(pk, arguments, actor)
+    _find_or_ask(leave, spends=False)
+    return leave
+
+
+def spend(leave: Leave) -> Approval | None:
+    """Use an approval up, immediately before its call is sent. Returns it, or None if nobody has to approve any more.
+
+    Should the process die afterwards, it stays spent: whether the call went out cannot be known then, and a person has
+    to say again that it may. Raises ApprovalRequired or NotAllowed if another call was faster.
+    """
+    return _find_or_ask(leave, spends=True)
+
+
+def give_back(spent: Approval) -> None:
+    """Undo spend() for a call that surely was not sent. It expires when it would have."""
+    # Compare-and-set: only who spent it gives it back, and once.
+    mine = Approval.objects.filter(pk=spent.pk, status=ApprovalStatus.USED, used_at=spent.used_at)
+    mine.update(status=ApprovalStatus.APPROVED, used_at=None)
+
+
+def _find_or_ask(leave: Leave, *, spends: bool) -> Approval | None:
     with transaction.atomic():
         # Of identical calls at once, one asks and the others find what it asked.
-        grant = grants.select_for_update().order_by("pk").first()
-        refusal = _spend_or_ask(grant, arguments, actor) if grant else None
-    if refusal:
-        raise refusal
+        guarded = ToolGrant.objects.exclude(approver=Approver.NOBODY).filter(pk=leave.grant_id)
+        grant = guarded.select_for_update().order_by("pk").first()
+        found = _approved_or_refusal(grant, leave.arguments, leave.actor, spends) if grant else None
+    if isinstance(found, AsterError):
+        raise found
+    return found
 
 
-def _spend_or_ask(grant: ToolGrant, arguments: Mapping[str, Any], actor: Actor) -> AsterError | None:
+def _approved_or_refusal(
+    grant: ToolGrant, arguments: Mapping[str, Any], actor: Actor, spends: bool
+) -> Approval | AsterError:
     now = timezone.now()
     same: dict[str, Any] = {
         **{"agent": grant.agent, "server": grant.server, "tool_name": grant.tool_name, "user": actor.person},
         **{"digest": digest_of(arguments), "approver": grant.approver},
     }
     live = Approval.objects.filter(**same, expires_at__gt=now)
-    for pk in live.filter(status=ApprovalStatus.APPROVED).order_by("pk").values_list("pk", flat=True):
+    for approved in live.filter(status=ApprovalStatus.APPROVED).order_by("pk"):
+        if not spends:
+            return approved
         # Compare-and-set: whoever moves it to USED makes the call, and nobody else does.
-        if live.filter(pk=pk, status=ApprovalStatus.APPROVED).update(status=ApprovalStatus.USED, used_at=now):
-            return None
+        used = {"status": ApprovalStatus.USED, "used_at": now}
+        if live.filter(pk=approved.pk, status=ApprovalStatus.APPROVED).update(**used):
+            approved.status, approved.used_at = ApprovalStatus.USED, now
+            return approved
     if denied := live.filter(status=ApprovalStatus.DENIED).first():
         return _denied(denied, now)
     waiting = _with_names(live.filter(status=ApprovalStatus.PENDING)).order_by("pk").first()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import IntegrityError
@@ -13,6 +13,7 @@ from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
 from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
+from agents.services.approvals import Leave
 from aster.accounts import retention
 from aster.accounts.access import CALL, MANAGE, Actor
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
@@ -66,13 +67,17 @@ class AgentTool:
 
 @dataclass(frozen=True)
 class ReadyCall:
-    """A call that passed every check: what to open and what to send. Its target holds credentials; never log it."""
+    """A call that passed every check: what to open, what to send, and the approval that it spends.
+
+    Its target holds credentials; never log it.
+    """
 
     server: McpServer
     tool_name: str
     definition: dict[str, Any] | None
     connection: Connection | None
     target: Target = field(repr=False)
+    leave: Leave | None = field(default=None, repr=False)
 
 
 def agent_tools(agent: Agent, *, actor: Actor | None = None) -> list[AgentTool]:
@@ -129,18 +134,27 @@ def require_agent_on(agent: Agent) -> None:
         raise Conflict(f"{agent} is switched off. An admin can switch it on.", code="agent_disabled")
 
 
-def require_allowed(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> None:
+def require_allowed(
+    agent: Agent,
+    found: AgentTool,
+    arguments: Mapping[str, Any],
+    *,
+    actor: Actor,
+    require_reachable: Callable[[], None],
+) -> Leave | None:
     """Every rule of Aster's own about one call, in the order in which a person can do something about them.
 
-    Raises Conflict (switched off, or waits for approval), NotAllowed, or ConnectionRequired for a call that would wait
-    for approval. No server has been asked, and none is.
+    `require_reachable` raises what is known to be wrong with the server. Returns the approval to spend when the call
+    goes out, if its tool needs one. Raises Conflict (switched off, or waits for approval), NotAllowed, or
+    ConnectionRequired for a call that would wait for approval. No server has been asked, and none is.
     """
     require_on(agent, found)
     if found.tool:
         drift.require_settled(found.tool)
     tool_scopes.require_scopes(agent, found, actor=actor)
-    # Last: an approval is for one call, and must not be spent on one that another rule refuses.
-    approvals.require_approval(agent, found, arguments, actor=actor)
+    require_reachable()
+    # Last: nobody should have to judge a call that cannot go out.
+    return approvals.require_approval(agent, found, arguments, actor=actor)
 
 
 def require_on(agent: Agent, found: AgentTool) -> None:
@@ -155,16 +169,24 @@ def require_tool_on(agent: Agent, found: AgentTool) -> None:
         raise Conflict(words, code="tool_disabled")
 
 
-def authorize_call(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> ReadyCall:
+def authorize_call(
+    agent: Agent,
+    found: AgentTool,
+    arguments: Mapping[str, Any],
+    *,
+    actor: Actor,
+    require_reachable: Callable[[], None],
+) -> ReadyCall:
     """Check that `actor` may call the tool through `agent` with these arguments now.
 
     Raises what require_allowed() raises, ConnectionRequired, or NotFound for a stand-in.
     """
-    require_allowed(agent, found, arguments, actor=actor)
+    leave = require_allowed(agent, found, arguments, actor=actor, require_reachable=require_reachable)
     if found.tool is None:
         require_connection(found.server, actor)
         raise NotFound("You are connected. List the tools again to see what the server offers.", code="unknown_tool")
-    return prepare_call(found.server, found.tool.name, actor=actor, definition=found.tool.definition)
+    ready = prepare_call(found.server, found.tool.name, actor=actor, definition=found.tool.definition)
+    return replace(ready, leave=leave)
 
 
 def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
