@@ -186,7 +186,7 @@ class MessageOut(serializers.Serializer[Any]):
 
 
 class ConversationWithMessagesOut(ConversationOut):
-    messages = MessageOut(many=True)
+    messages = MessageOut(many=True, help_text="The last ones, in their order")
 
 
 class AnswerOut(serializers.Serializer[Any]):
