@@ -113,7 +113,7 @@ LIST_CONVERSATIONS: Operation = operation(
 )  # fmt: skip
 GET_CONVERSATION: Operation = operation(
     "get_conversation", "Get a conversation", tag=CHAT, errors=(404,), parameters=_CONVERSATION,
-    words=f"With the last {LAST_MESSAGES} messages, in their order; `GET conversations/{{id}}/messages` has all of them. "
+    words=f"With the last {LAST_MESSAGES} messages, in their order; `GET conversations/{{id}}/messages` has all. "
     "Another person's conversation does not exist, not even for admins.",
     response=shapes.ConversationWithMessagesOut, example={**CONVERSATION, "messages": [_ASKED, *_ANSWER]},
 )  # fmt: skip
