@@ -64,7 +64,7 @@ class ApiKeyForm(forms.Form):
         max_length=1000,
         required=False,
         label="Scopes of your own",
-        help_text="For tools, separated by spaces: files:read calendar:write",
+        help_text="For tools, separated by spaces: files:read calendar:write. files:* is all that begin with files:",
     )
     expires = forms.ChoiceField(choices=list(EXPIRIES.items()), initial="90", label="Expires after")
 

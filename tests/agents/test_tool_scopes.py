@@ -100,6 +100,14 @@ def test_the_organizations_hierarchy_decides_what_includes_what(alice: Person, f
     assert refusal_of(with_key(alice, "files:other")).code == "missing_tool_scope"
 
 
+def test_a_key_with_a_star_calls_what_begins_so_and_nothing_else(alice: Person, fake: FakeServer) -> None:
+    set_tool_scopes(bot(), {"fake:echo": ["files:read", "files:write:x"]}, actor=alice.actor)
+    assert not echo(with_key(alice, "files:*")).get("isError")
+    set_tool_scopes(bot(), {"fake:echo": ["filesystem:read"]}, actor=alice.actor)
+    assert refusal_of(with_key(alice, "files:*")).code == "missing_tool_scope"
+    assert calls_of(fake) == ["echo"]
+
+
 def test_who_is_signed_in_holds_every_scope(alice: Person, bob: Person, fake: FakeServer) -> None:
     set_tool_scopes(bot(), {"fake:echo": ["files:read"]}, actor=alice.actor)
     assert not echo(bob.actor).get("isError")
