@@ -44,7 +44,7 @@ class AgentView(ActorView):
 
     def save(self, agent: Agent, values: dict[str, Any], status: int) -> Response:
         server_ids = values.pop("mcp_server_config_ids", None)
-        disabled = values.pop("disabled_tools", None)
+        disabled, approvers = values.pop("disabled_tools", None), values.pop("approvals", None)
         if values.get("slug", agent.slug) != agent.slug and agent.slug:
             raise InvalidInput("The slug cannot be changed.", fields={"slug": ["The slug cannot be changed."]})
         if "llm_config_id" in values:
@@ -53,7 +53,7 @@ class AgentView(ActorView):
             setattr(agent, name, value)
         chosen = None if server_ids is None else [self._server_id(key) for key in server_ids]
         switches = {self._server(key, "disabled_tools"): names for key, names in (disabled or {}).items()}
-        agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches)
+        agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches, approvers=approvers)
         return Response(show_agent(self.agent(str(agent.pk))), status=status)
 
     def _llm_config(self, key: Any) -> LlmConfig | None:
@@ -78,7 +78,7 @@ class AgentList(AgentView):
     @extend_schema(**docs.LIST_AGENTS)
     def get(self, request: Request) -> Response:
         rows = Agent.objects.visible_to(self.actor).select_related("organization")
-        return self.page(rows.prefetch_related("assignments", "tool_grants"), show_agent)
+        return self.page(rows.prefetch_related("assignments__server", "tool_grants"), show_agent)
 
     @extend_schema(**docs.CREATE_AGENT)
     def post(self, request: Request) -> Response:

@@ -19,11 +19,11 @@ from agents.runtime import turns
 from agents.serializers import MessageIn, show_conversation, show_message
 from agents.services import conversations
 from aster.accounts.access import CALL
-from aster.api import CursorPages
+from aster.api import CursorPages, LatestFirst
 from aster.api_views import ActorView, no_content
 
 
-class LatestFirst(CursorPages):
+class LastChangedFirst(CursorPages):
     ordering = ("-updated_at", "-id")
 
 
@@ -64,13 +64,13 @@ class AgentConversations(AgentView):
     @extend_schema(**docs.LIST_AGENT_CONVERSATIONS)
     def get(self, request: Request, key: str) -> Response:
         rows = conversations.visible_conversations(self.actor, self.agent(key))
-        return self.page(rows, show_conversation, LatestFirst)
+        return self.page(rows, show_conversation, LastChangedFirst)
 
 
 class ConversationList(ActorView):
     @extend_schema(**docs.LIST_CONVERSATIONS)
     def get(self, request: Request) -> Response:
-        return self.page(conversations.visible_conversations(self.actor), show_conversation, LatestFirst)
+        return self.page(conversations.visible_conversations(self.actor), show_conversation, LastChangedFirst)
 
 
 class ConversationView(ActorView):
@@ -84,13 +84,19 @@ class ConversationDetail(ConversationView):
     @extend_schema(**docs.GET_CONVERSATION)
     def get(self, request: Request, key: str) -> Response:
         conversation = self.conversation(key)
-        said = [show_message(row) for row in conversation.messages.all()]
+        said = [show_message(row) for row in conversations.last_messages(conversation)]
         return Response({**show_conversation(conversation), "messages": said})
 
     @extend_schema(**docs.DELETE_CONVERSATION)
     def delete(self, request: Request, key: str) -> Response:
         conversations.delete(self.conversation(key), actor=self.actor)
         return no_content()
+
+
+class ConversationMessages(ConversationView):
+    @extend_schema(**docs.LIST_MESSAGES)
+    def get(self, request: Request, key: str) -> Response:
+        return self.page(self.conversation(key).messages.all(), show_message, LatestFirst)
 
 
 class ConversationStop(ConversationView):

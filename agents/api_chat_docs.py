@@ -9,6 +9,7 @@ from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiRespo
 
 from agents import api_shapes as shapes
 from agents.serializers import MessageIn
+from agents.services.conversations import LAST_MESSAGES
 from aster.openapi import (
     PAGE_PARAMETERS,
     ErrorOut,
@@ -112,8 +113,15 @@ LIST_CONVERSATIONS: Operation = operation(
 )  # fmt: skip
 GET_CONVERSATION: Operation = operation(
     "get_conversation", "Get a conversation", tag=CHAT, errors=(404,), parameters=_CONVERSATION,
-    words="With everything said in it. Another person's conversation does not exist, not even for admins.",
+    words=f"With the last {LAST_MESSAGES} messages, in their order; `GET conversations/{{id}}/messages` has all. "
+    "Another person's conversation does not exist, not even for admins.",
     response=shapes.ConversationWithMessagesOut, example={**CONVERSATION, "messages": [_ASKED, *_ANSWER]},
+)  # fmt: skip
+LIST_MESSAGES: Operation = operation(
+    "list_messages", "List the messages of a conversation", tag=CHAT, errors=(400, 404),
+    words="Everything said in it, the latest first: by the person, the model and the tools.",
+    parameters=(*_CONVERSATION, *PAGE_PARAMETERS),
+    response=page_of("MessagePage", shapes.MessageOut), example=page_example(_ANSWER[-1]),
 )  # fmt: skip
 DELETE_CONVERSATION: Operation = operation(
     "delete_conversation", "Delete a conversation", tag=CHAT, errors=(404,), parameters=_CONVERSATION, status=204,

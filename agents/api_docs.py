@@ -43,6 +43,7 @@ AGENT_BODY: dict[str, Any] = {
 }
 AGENT: dict[str, Any] = {
     **{"id": 5, "slug": "my-agent", **AGENT_BODY, "is_enabled": True, "disabled_tools": {"12": ["delete_note"]}},
+    "approvals": {"acme_notes_12__delete_note": "admin"},
     "tool_scopes": {"acme_notes_12__delete_note": ["notes:delete"]},
     "strict_scopes": False,
     "gateway_url": "https://aster.example.com/mcp/acme/my-agent",
@@ -131,11 +132,12 @@ GET_AGENT: Operation = operation(
 UPDATE_AGENT: Operation = operation(
     "update_agent", "Update an agent", tag=AGENTS, errors=(400, 404, 409), parameters=_AGENT,
     words="`mcp_server_config_ids` replaces the whole list. `disabled_tools` replaces the switches of the servers it "
-    "names, `tool_scopes` the whole map. Fields left out keep their value.",
+    "names, `approvals` and `tool_scopes` the whole map. Fields left out keep their value. All or nothing is stored.",
     request=AgentIn, response=shapes.AgentOut, example=AGENT,
     bodies={
         "Attach": {"mcp_server_config_ids": [12]},
         "Tools off": {"disabled_tools": {"12": ["delete_note"]}},
+        "Approvals": {"approvals": {"acme-notes:delete_note": "admin"}},
         "Scopes": {"tool_scopes": {"acme-notes:delete_note": ["notes:delete"]}, "strict_scopes": True},
     },
 )  # fmt: skip
@@ -185,8 +187,9 @@ AGENT_CALL: Operation = operation(
 SERVER_CALL: Operation = operation(
     "call_server_tool", "Call a tool of a server", tag=SERVERS, errors=(400, 404, 422, 502, 504),
     refusals={409: CONNECTION_REQUIRED}, parameters=(key_parameter("MCP server"),),
-    words="With the caller's own connection and no agent between. The server's result comes back untouched; a failure "
-    "of the tool itself is a 200 with `isError`.",
+    words="For admins, to try a server; a key needs `aster:manage` and `aster:call`. Everybody else calls through an "
+    "agent: its switches, scopes and approvals do not hold here. With the caller's own connection. The server's result "
+    "comes back untouched; a failure of the tool itself is a 200 with `isError`.",
     request=CallIn, bodies={"Call": examples.CALL_BODY}, response=CallResultOut, example=examples.CALL_RESULT,
 )  # fmt: skip
 LIST_APPROVALS: Operation = operation(

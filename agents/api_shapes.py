@@ -7,6 +7,7 @@ from typing import Any
 from rest_framework import serializers
 
 from agents.models import ApprovalStatus, Approver, Author, CallOutcome, LlmProtocol, MessageState
+from agents.serializers import ASKED
 from agents.services.explain import STATUSES, TITLES
 from integrations.api_shapes import ConnectionRequiredOut
 
@@ -25,6 +26,10 @@ class AgentOut(serializers.Serializer[Any]):
     mcp_server_config_ids = serializers.ListField(child=serializers.IntegerField())
     disabled_tools = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()), help_text="Server id → tools that are off"
+    )
+    approvals = serializers.DictField(
+        child=serializers.ChoiceField(choices=ASKED),
+        help_text="A tool as the agent lists it → who approves each call of it: `caller` or `admin`",
     )
     tool_scopes = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()),
@@ -181,7 +186,7 @@ class MessageOut(serializers.Serializer[Any]):
 
 
 class ConversationWithMessagesOut(ConversationOut):
-    messages = MessageOut(many=True)
+    messages = MessageOut(many=True, help_text="The last ones, in their order")
 
 
 class AnswerOut(serializers.Serializer[Any]):

@@ -7,10 +7,11 @@ from typing import Any
 
 from rest_framework import serializers
 
-from agents.models import Agent, Approval, Conversation, LlmConfig, LlmProtocol, Message, ToolCall
+from agents.models import Agent, Approval, Approver, Conversation, LlmConfig, LlmProtocol, Message, ToolCall
 from agents.services.calls import AgentTool
 from agents.services.conversations import is_running
 from agents.services.scope_table import ScopeRow
+from agents.services.tool_scopes import namespaced
 from aster.accounts.audit import REDACTED
 from aster.accounts.models import slug_validator
 from aster.api_bodies import IdField, StrictSerializer
@@ -18,6 +19,9 @@ from integrations.serializers import SLUG_HELP, ScopeMapField, nothing_stored, r
 
 # What is shown of a tool's answer beside its text
 FACTS = ("title", "server", "outcome", "code", "duration_ms", "connection", "connect")
+
+
+ASKED = [each.value for each in Approver if each != Approver.NOBODY]
 
 
 class AgentIn(StrictSerializer):
@@ -35,6 +39,11 @@ class AgentIn(StrictSerializer):
     disabled_tools = serializers.DictField(
         child=serializers.ListField(child=serializers.CharField()), required=False,
         help_text="Server id or slug → names of its tools that are off for this agent.",
+    )  # fmt: skip
+    approvals = serializers.DictField(
+        child=serializers.ChoiceField(choices=ASKED), required=False,
+        help_text="A tool as the agent lists it, or SERVER:TOOL → who approves each call of it: its caller or an "
+        "admin. Tools left out need no approval.",
     )  # fmt: skip
     tool_scopes = ScopeMapField(
         required=False,
@@ -78,21 +87,27 @@ def fill_llm_config(config: LlmConfig, values: Mapping[str, Any]) -> LlmConfig:
 
 
 def show_agent(agent: Agent) -> dict[str, Any]:
-    """An agent. `assignments` and `tool_grants` should be prefetched on lists.
+    """An agent. `assignments__server` and `tool_grants` should be prefetched on lists.
 
-    The switches of a server that was taken away wait for its return; they are no part of the agent until then.
+    The rules for tools of a server that was taken away wait for its return; they are no part of the agent until then.
     """
-    server_ids = sorted(assignment.server_id for assignment in agent.assignments.all())
+    servers = {assignment.server_id: assignment.server for assignment in agent.assignments.all()}
     off: dict[str, list[str]] = {}
+    asked: dict[str, str] = {}
     for grant in agent.tool_grants.all():
-        if not grant.is_enabled and grant.server_id in server_ids:
+        if grant.server_id not in servers:
+            continue
+        if not grant.is_enabled:
             off.setdefault(str(grant.server_id), []).append(grant.tool_name)
+        if grant.approver != Approver.NOBODY:
+            asked[namespaced(servers[grant.server_id], grant.tool_name)] = grant.approver
     return {
         **{name: getattr(agent, name) for name in ("id", "slug", "name", "description", "prompt", "llm_config_id")},
         "input_json_schema": agent.input_json_schema,
         "is_enabled": agent.is_enabled,
-        "mcp_server_config_ids": server_ids,
+        "mcp_server_config_ids": sorted(servers),
         "disabled_tools": off,
+        "approvals": asked,
         "tool_scopes": agent.tool_scopes,
         "strict_scopes": agent.strict_scopes,
         "gateway_url": agent.gateway_url,

@@ -8,7 +8,8 @@ from celery import shared_task
 from django.utils import timezone
 
 from agents.runtime import scheduled
-from agents.services import approvals, schedules
+from agents.services import approvals, calls, schedules
+from aster.accounts import retention
 from aster.celery import enqueue
 
 # A run may take minutes. It must not take the workers that keep connections alive.
@@ -33,6 +34,8 @@ def run_task(pk: int) -> None:
 
 @shared_task(name="agents.tasks.delete_old")
 def delete_old() -> None:
-    """Drop the history of runs, and approvals with the arguments in them, that ended long ago."""
+    """Drop what has been kept for as long as it should be. docs/operations.md has all these rules."""
     schedules.delete_old_runs()
     approvals.delete_old()
+    calls.delete_old_calls()
+    retention.delete_old_changes()

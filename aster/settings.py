@@ -40,6 +40,14 @@ def _proxies(name: str) -> int:
     return int(text) if text.isdecimal() else int(_flag(name, False))
 
 
+def _days(name: str, default: int) -> int:
+    """A number of days; 0 means for ever."""
+    text = env.str(name, str(default)).strip()
+    if not text.isdecimal() or int(text) > 36_500:
+        raise ImproperlyConfigured(f"{name} must be a number of days, or 0 for ever, not {text!r}.")
+    return int(text)
+
+
 # --- What kind of installation is this ------------------------------------------------------------------------------
 DEBUG = _flag("DEBUG", False)
 PORT: int = env.int("PORT", 8000)
@@ -173,6 +181,10 @@ elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # Each request runs in a thread of its own, so connections must be pooled, not kept per thread.
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     DATABASES["default"].setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 20, "timeout": 10}
+
+# How long the record of tool calls and the audit trail are kept; organizations may say otherwise for their calls.
+ASTER_KEEP_CALLS_DAYS = _days("ASTER_KEEP_CALLS_DAYS", 365)
+ASTER_KEEP_AUDIT_DAYS = _days("ASTER_KEEP_AUDIT_DAYS", 0)
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},

@@ -76,6 +76,7 @@ api_v1: list[URLPattern | URLResolver] = [
     path("agents/<str:key>/conversations", chat_api.AgentConversations.as_view()),
     path("conversations", chat_api.ConversationList.as_view()),
     path("conversations/<str:key>", chat_api.ConversationDetail.as_view()),
+    path("conversations/<str:key>/messages", chat_api.ConversationMessages.as_view()),
     path("conversations/<str:key>/stop", chat_api.ConversationStop.as_view()),
     path("config/llm", agents_api.LlmConfigList.as_view()),
     path("config/llm/<str:key>", agents_api.LlmConfigDetail.as_view()),

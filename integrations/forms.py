@@ -154,7 +154,7 @@ class ServerForm(SecretsForm[McpServer]):
             "description": "One line that says what agents can do with it.",
             "timeout_seconds": "How long one request may take, up to 600.",
             "takes_changes": "Otherwise a tool that changes waits until an admin has looked at it.",
-            "retry_attempts": "How often a request that failed in transit is sent again, up to 5; calls only if harmless.",
+            "retry_attempts": "How often a request that failed in transit is sent again, up to 5; calls if harmless.",
         }
         widgets: ClassVar = {
             "transport": forms.RadioSelect,

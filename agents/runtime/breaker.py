@@ -44,9 +44,9 @@ class Breaker:
         circuit = self._circuits.get(server.pk)
         if circuit is None or circuit.version != server.updated_at:
             circuit = self._circuits[server.pk] = _Circuit(server.updated_at)
-        is_trial = circuit.failures >= FAILURES
-        if is_trial and (circuit.is_tried or self._clock() < circuit.rests_until):
+        if self._is_resting(circuit):
             raise self._resting(server, circuit)
+        is_trial = circuit.failures >= FAILURES
         circuit.is_tried = is_trial
         try:
             yield
@@ -58,6 +58,15 @@ class Breaker:
         finally:
             if is_trial:
                 circuit.is_tried = False
+
+    def require_awake(self, server: McpServer) -> None:
+        """Raise what watch() would, without asking the server: for checks before anything else is done for a call."""
+        circuit = self._circuits.get(server.pk)
+        if circuit and circuit.version == server.updated_at and self._is_resting(circuit):
+            raise self._resting(server, circuit)
+
+    def _is_resting(self, circuit: _Circuit) -> bool:
+        return circuit.failures >= FAILURES and (circuit.is_tried or self._clock() < circuit.rests_until)
 
     def _judge(self, circuit: _Circuit, *, is_away: bool) -> None:
         circuit.failures = circuit.failures + 1 if is_away else 0

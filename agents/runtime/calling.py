@@ -14,7 +14,7 @@ from agents.runtime.history import MAX_ARGUMENTS, capped, result_text
 from agents.runtime.session import AgentSession
 from agents.schema_check import check_arguments
 from agents.services.calls import AgentTool, outcome_of
-from agents.services.links import connect_link
+from agents.services.links import connect_link, connection_words
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, InvalidInput
 from aster.threads import in_db_thread
@@ -53,8 +53,7 @@ class Calling:
         url = await in_db_thread(connect_link, missing, self.actor)
         if server_id not in self._announced:
             self._announced.add(server_id)
-            todo = "connected" if missing.extra.get("status") == "not_connected" else "reconnected"
-            words = f"Your {name} connection needs to be {todo} before this agent can use its tools."
+            words = connection_words(name, again=missing.extra.get("status") != "not_connected")
             self.tell("banner", {"server": name, "text": words, "url": url})
         return url
 

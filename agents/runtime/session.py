@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import anyio
@@ -18,13 +19,14 @@ from mcp.shared.dispatcher import ProgressFnT
 
 from agents.models import Agent
 from agents.runtime.breaker import breaker
-from agents.services import calls
+from agents.services import approvals, calls
 from agents.services.agents import assigned_servers
+from agents.services.approvals import Leave
 from agents.services.calls import AgentTool, ReadyCall
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
 from aster.threads import Grouped, in_db_thread, in_waiting_thread
-from integrations.mcp_client import AuthChallenge, Session, open_target
+from integrations.mcp_client import AuthChallenge, Session, open_target, was_never_sent
 from integrations.models import Connection, McpServer
 from integrations.services.access import at_server
 from integrations.services.refresh import mark_rejected, needs_reconnect
@@ -52,7 +54,8 @@ async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[s
     def authorize() -> ReadyCall:
         found = calls.find_tool(agent, name, actor=actor)
         record.found(found)
-        return record.prepared(calls.authorize_call(agent, found, arguments, actor=actor))
+        awake = partial(breaker.require_awake, found.server)
+        return record.prepared(calls.authorize_call(agent, found, arguments, actor=actor, require_reachable=awake))
 
     try:
         return await in_db_thread(authorize)
@@ -71,7 +74,24 @@ async def call_server(server: McpServer, tool_name: str, arguments: dict[str, An
 
 async def _open_and_call(ready: ReadyCall, arguments: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
     async with _explained(ready), breaker.watch(ready.server), open_target(ready.target) as session:
+        return await _send(session, ready, arguments, progress)
+
+
+async def _send(
+    session: Session, ready: ReadyCall, arguments: dict[str, Any], progress: Progress | None
+) -> dict[str, Any]:
+    """Send the call. An approval is spent as the last thing before that, and stays spent unless nothing was sent."""
+    spent = None
+    if ready.leave:
+        if ready.target.token:
+            await ready.target.token(None)  # renewed now if it has to be: that may fail
+        spent = await in_db_thread(approvals.spend, ready.leave)
+    try:
         return await session.call_tool(ready.tool_name, arguments, progress=progress, tool=ready.definition)
+    except AsterError as error:
+        if spent and was_never_sent(error):
+            await in_db_thread(approvals.give_back, spent)
+        raise
 
 
 @asynccontextmanager
@@ -166,6 +186,13 @@ class _Link:
         if self._scope and not self.opened.is_set():
             self._scope.cancel()
 
+    @property
+    def live(self) -> Session:
+        """What was opened; raises why it was not."""
+        if self.session is None or self.error:
+            raise self.error or UpstreamError(f"{self.ready.server} closed the connection.", step="dial")
+        return self.session
+
     async def _hold(self) -> None:
         try:
             async with _explained(self.ready), open_target(self.ready.target) as self.session:
@@ -175,6 +202,9 @@ class _Link:
             self.error = error
         finally:
             self.opened.set()
+
+
+_Asked = tuple[AgentTool, dict[str, Any], _Record]
 
 
 class AgentSession:
@@ -190,6 +220,8 @@ class AgentSession:
         self._known: list[AgentTool] = []
         self.problems: dict[int, AsterError] = {}
         self._links: dict[int, _Link] = {}
+        # A model asks for several calls at once: one thread looks at them all.
+        self._check = Grouped(self._check_all)
 
     @classmethod
     @asynccontextmanager
@@ -227,21 +259,42 @@ class AgentSession:
         async with _recorded(self.actor, name, self.agent) as record:
             found = calls.find_tool(self.agent, name, actor=self.actor, known=self._known)
             record.found(found)
-            await in_db_thread(calls.require_allowed, self.agent, found, arguments, actor=self.actor)
-            if problem := self.problems.get(found.server.pk):
-                raise problem
+            leave = await self._check((found, arguments, record))
+            if isinstance(leave, AsterError):
+                raise leave
             if found.tool is None:
                 raise NotFound("List the tools again to see what the server offers.", code="unknown_tool")
-            link = self._links[found.server.pk]
-            record.prepared(link.ready)
-            async with _explained(link.ready), breaker.watch(found.server):
+            link, tool = self._links[found.server.pk], found.tool
+            ready = replace(link.ready, tool_name=tool.name, definition=tool.definition, leave=leave)
+            async with _explained(ready), breaker.watch(found.server):
                 await link.opened.wait()
-                if link.session is None or link.error:
-                    raise link.error or UpstreamError(f"{found.server} closed the connection.", step="dial")
-                record.result = await link.session.call_tool(
-                    found.tool.name, arguments, progress=progress, tool=found.tool.definition
-                )
+                record.result = await _send(link.live, ready, arguments, progress)
         return record.result
+
+    def _check_all(self, asked: list[_Asked]) -> list[Leave | AsterError | None]:
+        """Whether these calls may go out: for each what it spends, or why it may not."""
+        outcomes: list[Leave | AsterError | None] = []
+        for found, arguments, record in asked:
+            reachable = partial(self._require_reachable, found, record)
+            try:
+                leave = calls.require_allowed(
+                    self.agent, found, arguments, actor=self.actor, require_reachable=reachable
+                )
+            except AsterError as refusal:
+                outcomes.append(refusal)
+            else:
+                outcomes.append(leave)
+        return outcomes
+
+    def _require_reachable(self, found: AgentTool, record: _Record) -> None:
+        """Raise what this turn knows to be wrong with the server of a tool."""
+        if problem := self.problems.get(found.server.pk):
+            raise problem
+        link = self._links[found.server.pk]
+        record.prepared(link.ready)
+        breaker.require_awake(found.server)
+        if link.opened.is_set():
+            link.live  # noqa: B018  (raises why it could not be opened)
 
     def connection_label(self, name: str) -> str:
         """Whose grant calls of the tool go out with; asks the database. Empty: none, or there is no such tool."""

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError
 
 from agents.models import Agent, AgentServer, Approver, LlmConfig, ToolGrant
+from agents.services import approvals
 from agents.services.tool_scopes import clean_agent_scopes
 from aster.accounts import audit
 from aster.accounts.access import Actor
@@ -36,8 +37,11 @@ def save_agent(
     actor: Actor,
     server_ids: Iterable[int] | None = None,
     switched_off: Mapping[McpServer, Iterable[str]] | None = None,
+    approvers: Mapping[str, str] | None = None,
+    changed_approvers: Mapping[McpServer, Mapping[str, str]] | None = None,
 ) -> Agent:
-    """Store an agent and, if given, exactly its servers and which of their tools are off; all or nothing."""
+    """Store an agent and, if given, exactly its servers, which of their tools are off, and who approves calls of them
+    (all rules by the names of tools, or some by server and tool); all or nothing."""
     actor.require_admin()
     if agent._state.adding:
         agent.organization = actor.organization
@@ -57,6 +61,9 @@ def save_agent(
             assign_servers(agent, server_ids, actor=actor)
         for server, names in (switched_off or {}).items():
             switch_tools(agent, server, off=names, actor=actor)
+        if approvers is not None:
+            approvals.replace_approvers(agent, approvers, actor=actor)
+        approvals.change_approvers(agent, changed_approvers or {}, actor=actor)
     return agent
 
 

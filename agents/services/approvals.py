@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +15,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from agents.models import Agent, Approval, ApprovalQuerySet, ApprovalStatus, Approver, ToolGrant
+from agents.services.tool_scopes import namespaced
 from aster.accounts import audit
 from aster.accounts.access import MANAGE, Actor
 from aster.errors import AsterError, Conflict, InvalidInput, NotAllowed, NotFound
-from integrations.models import McpServer
+from integrations.models import McpServer, Tool
 from integrations.services.access import require_connection
 
 if TYPE_CHECKING:  # calls asks this module about each call
@@ -52,7 +54,7 @@ def set_approver(agent: Agent, server: McpServer, tool_name: str, approver: str,
     """
     actor.require_admin()
     if approver not in Approver.values:
-        raise InvalidInput("Choose who approves from the list.", fields={"approver": ["Choose one from the list."]})
+        raise InvalidInput("Choose who approves from the list.", fields={"approvals": ["Choose one from the list."]})
     with transaction.atomic():
         if Agent.objects.select_for_update().filter(pk=agent.pk).order_by("pk").first() is None:
             raise NotFound("There is no such agent.")
@@ -65,13 +67,44 @@ def set_approver(agent: Agent, server: McpServer, tool_name: str, approver: str,
         assigned = agent.assignments.filter(server=server).exists()
         if grant is None and not (assigned and server.tools.filter(name=tool_name).exists()):
             message = f"{agent} has no tool {tool_name[:100]} at {server}."
-            raise InvalidInput(message, fields={"tool": [message]})
+            raise InvalidInput(message, fields={"approvals": [message]})
         rows.update_or_create(agent=agent, server=server, tool_name=tool_name, defaults={"approver": approver})
         rows.filter(is_enabled=True, approver=Approver.NOBODY).delete()
         asked = Approval.objects.filter(agent=agent, server=server, tool_name=tool_name)
         asked.filter(expires_at__gt=timezone.now()).exclude(approver=approver).update(expires_at=timezone.now())
         label = f"approver of {tool_name} at {server}"
         audit.record(actor, "set_approver", agent, {label: [before or "nobody", approver or "nobody"]})
+
+
+def change_approvers(agent: Agent, changes: Mapping[McpServer, Mapping[str, str]], *, actor: Actor) -> None:
+    """Set who approves calls of these tools, all or nothing; the others keep their rule."""
+    with transaction.atomic():
+        for server, rules in changes.items():
+            for tool_name, approver in rules.items():
+                set_approver(agent, server, tool_name, approver, actor=actor)
+
+
+def replace_approvers(agent: Agent, wanted: Mapping[str, str], *, actor: Actor) -> None:
+    """Make exactly these the rules of the agent's tools, named as it lists them or as SERVER:TOOL; all or nothing.
+
+    The rules of a server that was taken away wait for its return, as its switches do.
+    """
+    actor.require_admin()
+    with transaction.atomic():
+        servers = {server.pk: server for server in McpServer.objects.filter(assignments__agent=agent)}
+        before = {key: approver for key, approver in approvers(agent).items() if key[0] in servers}
+        own_names = {*Tool.objects.filter(server__in=servers).values_list("server_id", "name"), *before}
+        named = {namespaced(servers[pk], name): (pk, name) for pk, name in own_names}
+        named |= {f"{servers[pk].slug}:{name}": (pk, name) for pk, name in own_names}
+        if unknown := sorted(wanted.keys() - named.keys()):
+            message = f"{agent} has no tool {unknown[0][:100]}."
+            raise InvalidInput(message, fields={"approvals": [message]})
+        after = {named[name]: approver for name, approver in wanted.items()}
+        if len(after) < len(wanted):
+            message = "A tool is in it twice, by both of its names."
+            raise InvalidInput(message, fields={"approvals": [message]})
+        for pk, name in sorted(before.keys() | after.keys()):
+            set_approver(agent, servers[pk], name, after.get((pk, name), Approver.NOBODY), actor=actor)
 
 
 def approvers(agent: Agent) -> dict[tuple[int, str], str]:
@@ -89,41 +122,77 @@ def digest_of(arguments: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def require_approval(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> None:
-    """Let a call of a guarded tool through once if it was approved; otherwise ask for that, and refuse it.
+@dataclass(frozen=True)
+class Leave:
+    """What a call of a guarded tool spends an approval of when it goes out. Holds the arguments; never logged."""
 
-    The approval is spent before the server is asked. Should the process die in between, it stays spent: whether the
-    call went out cannot be known then, and a person has to say again that it may.
+    grant_id: int
+    arguments: Mapping[str, Any] = field(repr=False)
+    actor: Actor
 
-    Raises ApprovalRequired, NotAllowed (`approval_denied`), or ConnectionRequired: an approval is not spent on a call
-    that could not go out.
+
+def require_approval(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> Leave | None:
+    """Refuse a call of a guarded tool that is not approved, and ask for that. Nothing is spent yet: see spend().
+
+    Returns what spend() wants, or None if nobody has to approve. Raises ApprovalRequired, NotAllowed
+    (`approval_denied`), or ConnectionRequired: nobody is asked about a call that could not go out.
     """
     if found.tool is None:
-        return
+        return None
     grants = ToolGrant.objects.filter(agent=agent, server=found.server, tool_name=found.tool.name)
-    grants = grants.exclude(approver=Approver.NOBODY)
-    if not grants.exists():
-        return
+    pk = grants.exclude(approver=Approver.NOBODY).values_list("pk", flat=True).first()
+    if pk is None:
+        return None
     require_connection(found.server, actor)
+    leave = Leave(pk, arguments, actor)
+    _find_or_ask(leave, spends=False)
+    return leave
+
+
+def spend(leave: Leave) -> Approval | None:
+    """Use an approval up, immediately before its call is sent. Returns it, or None if nobody has to approve any more.
+
+    Should the process die afterwards, it stays spent: whether the call went out cannot be known then, and a person has
+    to say again that it may. Raises ApprovalRequired or NotAllowed if another call was faster.
+    """
+    return _find_or_ask(leave, spends=True)
+
+
+def give_back(spent: Approval) -> None:
+    """Undo spend() for a call that surely was not sent. It expires when it would have."""
+    # Compare-and-set: only who spent it gives it back, and once.
+    mine = Approval.objects.filter(pk=spent.pk, status=ApprovalStatus.USED, used_at=spent.used_at)
+    mine.update(status=ApprovalStatus.APPROVED, used_at=None)
+
+
+def _find_or_ask(leave: Leave, *, spends: bool) -> Approval | None:
     with transaction.atomic():
         # Of identical calls at once, one asks and the others find what it asked.
-        grant = grants.select_for_update().order_by("pk").first()
-        refusal = _spend_or_ask(grant, arguments, actor) if grant else None
-    if refusal:
-        raise refusal
+        guarded = ToolGrant.objects.exclude(approver=Approver.NOBODY).filter(pk=leave.grant_id)
+        grant = guarded.select_for_update().order_by("pk").first()
+        found = _approved_or_refusal(grant, leave.arguments, leave.actor, spends) if grant else None
+    if isinstance(found, AsterError):
+        raise found
+    return found
 
 
-def _spend_or_ask(grant: ToolGrant, arguments: Mapping[str, Any], actor: Actor) -> AsterError | None:
+def _approved_or_refusal(
+    grant: ToolGrant, arguments: Mapping[str, Any], actor: Actor, spends: bool
+) -> Approval | AsterError:
     now = timezone.now()
     same: dict[str, Any] = {
         **{"agent": grant.agent, "server": grant.server, "tool_name": grant.tool_name, "user": actor.person},
         **{"digest": digest_of(arguments), "approver": grant.approver},
     }
     live = Approval.objects.filter(**same, expires_at__gt=now)
-    for pk in live.filter(status=ApprovalStatus.APPROVED).order_by("pk").values_list("pk", flat=True):
+    for approved in live.filter(status=ApprovalStatus.APPROVED).order_by("pk"):
+        if not spends:
+            return approved
         # Compare-and-set: whoever moves it to USED makes the call, and nobody else does.
-        if live.filter(pk=pk, status=ApprovalStatus.APPROVED).update(status=ApprovalStatus.USED, used_at=now):
-            return None
+        used = {"status": ApprovalStatus.USED, "used_at": now}
+        if live.filter(pk=approved.pk, status=ApprovalStatus.APPROVED).update(**used):
+            approved.status, approved.used_at = ApprovalStatus.USED, now
+            return approved
     if denied := live.filter(status=ApprovalStatus.DENIED).first():
         return _denied(denied, now)
     waiting = _with_names(live.filter(status=ApprovalStatus.PENDING)).order_by("pk").first()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import IntegrityError
@@ -13,8 +13,10 @@ from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
 from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
-from aster.accounts.access import CALL, Actor
-from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound
+from agents.services.approvals import Leave
+from aster.accounts import retention
+from aster.accounts.access import CALL, MANAGE, Actor
+from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
@@ -65,13 +67,17 @@ class AgentTool:
 
 @dataclass(frozen=True)
 class ReadyCall:
-    """A call that passed every check: what to open and what to send. Its target holds credentials; never log it."""
+    """A call that passed every check: what to open, what to send, and the approval that it spends.
+
+    Its target holds credentials; never log it.
+    """
 
     server: McpServer
     tool_name: str
     definition: dict[str, Any] | None
     connection: Connection | None
     target: Target = field(repr=False)
+    leave: Leave | None = field(default=None, repr=False)
 
 
 def agent_tools(agent: Agent, *, actor: Actor | None = None) -> list[AgentTool]:
@@ -128,18 +134,27 @@ def require_agent_on(agent: Agent) -> None:
         raise Conflict(f"{agent} is switched off. An admin can switch it on.", code="agent_disabled")
 
 
-def require_allowed(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> None:
+def require_allowed(
+    agent: Agent,
+    found: AgentTool,
+    arguments: Mapping[str, Any],
+    *,
+    actor: Actor,
+    require_reachable: Callable[[], None],
+) -> Leave | None:
     """Every rule of Aster's own about one call, in the order in which a person can do something about them.
 
-    Raises Conflict (switched off, or waits for approval), NotAllowed, or ConnectionRequired for a call that would wait
-    for approval. No server has been asked, and none is.
+    `require_reachable` raises what is known to be wrong with the server. Returns the approval to spend when the call
+    goes out, if its tool needs one. Raises Conflict (switched off, or waits for approval), NotAllowed, or
+    ConnectionRequired for a call that would wait for approval. No server has been asked, and none is.
     """
     require_on(agent, found)
     if found.tool:
         drift.require_settled(found.tool)
     tool_scopes.require_scopes(agent, found, actor=actor)
-    # Last: an approval is for one call, and must not be spent on one that another rule refuses.
-    approvals.require_approval(agent, found, arguments, actor=actor)
+    require_reachable()
+    # Last: nobody should have to judge a call that cannot go out.
+    return approvals.require_approval(agent, found, arguments, actor=actor)
 
 
 def require_on(agent: Agent, found: AgentTool) -> None:
@@ -154,16 +169,24 @@ def require_tool_on(agent: Agent, found: AgentTool) -> None:
         raise Conflict(words, code="tool_disabled")
 
 
-def authorize_call(agent: Agent, found: AgentTool, arguments: Mapping[str, Any], *, actor: Actor) -> ReadyCall:
+def authorize_call(
+    agent: Agent,
+    found: AgentTool,
+    arguments: Mapping[str, Any],
+    *,
+    actor: Actor,
+    require_reachable: Callable[[], None],
+) -> ReadyCall:
     """Check that `actor` may call the tool through `agent` with these arguments now.
 
     Raises what require_allowed() raises, ConnectionRequired, or NotFound for a stand-in.
     """
-    require_allowed(agent, found, arguments, actor=actor)
+    leave = require_allowed(agent, found, arguments, actor=actor, require_reachable=require_reachable)
     if found.tool is None:
         require_connection(found.server, actor)
         raise NotFound("You are connected. List the tools again to see what the server offers.", code="unknown_tool")
-    return prepare_call(found.server, found.tool.name, actor=actor, definition=found.tool.definition)
+    ready = prepare_call(found.server, found.tool.name, actor=actor, definition=found.tool.definition)
+    return replace(ready, leave=leave)
 
 
 def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
@@ -178,9 +201,17 @@ def is_connected(agent: Agent, name: str, *, actor: Actor) -> bool:
     return connection is None or not connection.wanted_scopes
 
 
+def require_direct_calls(actor: Actor) -> None:
+    """No agent's switches, scopes or approvals hold for a call straight to a server: it is for those who set it up."""
+    if not actor.is_admin:
+        raise NotAllowed("Only an admin can call a server's tools directly. Use an agent that offers them.")
+    actor.require_scope(MANAGE)
+    actor.require_scope(CALL)
+
+
 def authorize_server_call(server: McpServer, tool_name: str, *, actor: Actor) -> ReadyCall:
     """Check a call straight to a server: the scopes that its tools need hold there too."""
-    actor.require_scope(CALL)
+    require_direct_calls(actor)
     server_services.require_enabled(server)
     tool_scopes.require_server_scopes(server, tool_name, actor=actor)
     return prepare_call(server, tool_name, actor=actor)
@@ -269,6 +300,10 @@ def learn_tools(agent: Agent, *, actor: Actor) -> None:
     never = McpServer.objects.filter(assignments__agent=agent, is_enabled=True, tools_synced_at=None, tested_at=None)
     found = never.select_related("auth_config", "organization")
     server_services.learn_tools([server for server in found if server.needs_person], actor=actor)
+
+
+def delete_old_calls() -> None:
+    retention.delete_old(ToolCall.objects.all(), retention.calls_rule, action="deleted_old_calls")
 
 
 def visible_calls(actor: Actor) -> QuerySet[ToolCall]:

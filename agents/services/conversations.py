@@ -23,6 +23,7 @@ from aster.accounts.models import is_row_id
 from aster.errors import Conflict, InvalidInput, NotFound
 
 MAX_TEXT, MAX_INPUT, MAX_TITLE = 20_000, 100_000, 80
+LAST_MESSAGES = 50
 # How long a turn counts as alive without a sign of life.
 LEASE = timedelta(seconds=60)
 INTERRUPTED = "Aster was stopped while the agent was answering. Send the message again."
@@ -126,6 +127,11 @@ def say(
         raise InvalidInput(problem, fields={"input": [problem]})
     found = find_conversation(conversation, actor=actor, agent=agent)
     return found, add_message(found, text, actor)
+
+
+def last_messages(conversation: Conversation) -> list[Message]:
+    """The end of what was said, in its order."""
+    return list(conversation.messages.order_by("-pk")[:LAST_MESSAGES])[::-1]
 
 
 def answer_to(message: Message) -> list[Message]:

@@ -136,9 +136,11 @@ def _save_all(request: ActorRequest, agent: Agent) -> HttpResponse:
         if server.pk in assigned and f"shown-{server.pk}" in request.POST
     }
     before = set(agent.assignments.values_list("server_id", flat=True))
-    agents.save_agent(agent, actor=request.actor, server_ids=assigned, switched_off=switched_off)
-    for server in agents.assigned_servers(agent):
-        _set_approvers(request, agent, server)
+    servers = McpServer.objects.visible_to(request.actor).filter(pk__in=assigned)
+    changed = {server: _changed_approvers(request.POST, agent, server) for server in servers}
+    agents.save_agent(
+        agent, actor=request.actor, server_ids=assigned, switched_off=switched_off, changed_approvers=changed
+    )
     if assigned - before:
         calls.learn_tools(agent, actor=request.actor)
     messages.success(request, "Saved.")
@@ -187,17 +189,19 @@ def _change(request: ActorRequest, agent: Agent, server: McpServer) -> None:
     """One thing of a server's tools: what comes with the switches of a page says nothing new of who approves."""
     request.actor.require_admin()
     if f"shown-{server.pk}" not in request.POST:
-        _set_approvers(request, agent, server)
+        changed = {server: _changed_approvers(request.POST, agent, server)}
+        approvals.change_approvers(agent, changed, actor=request.actor)
         return
     off = {name for pk, name in agents.tools_switched_off(agent) if pk == server.pk}
     agents.switch_tools(agent, server, off=_names_off(request.POST, server, off), actor=request.actor)
 
 
-def _set_approvers(request: ActorRequest, agent: Agent, server: McpServer) -> None:
-    """Store who approves, for the tools whose choice was changed on the page: an old one must not take a rule back."""
-    asked = approvals.approvers(agent)
+def _changed_approvers(posted: QueryDict, agent: Agent, server: McpServer) -> dict[str, str]:
+    """Who approves, for the tools whose choice was changed on the page: an old one must not take a rule back."""
+    asked, changed = approvals.approvers(agent), {}
     for tool in server.tools.filter(gone_at=None):
-        before = request.POST.get(f"approver-was-{tool.pk}", asked.get((server.pk, tool.name), ""))
-        chosen = request.POST.get(f"approver-{tool.pk}", before)
+        before = posted.get(f"approver-was-{tool.pk}", asked.get((server.pk, tool.name), ""))
+        chosen = posted.get(f"approver-{tool.pk}", before)
         if chosen != before:
-            approvals.set_approver(agent, server, tool.name, chosen, actor=request.actor)
+            changed[tool.name] = chosen
+    return changed

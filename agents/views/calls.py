@@ -17,6 +17,7 @@ from agents.services.calls import visible_calls
 from agents.views.agent_pages import agent_tabs
 from aster.accounts.access import ActorRequest
 from aster.accounts.audit_words import via_words
+from aster.accounts.retention import calls_rule
 from aster.exports import Columns, export_rows
 from aster.pages import hub_page
 from aster.paging import page_of, query_without
@@ -78,6 +79,7 @@ def show_calls(request: ActorRequest) -> HttpResponse:
         "chips": [(label, words, query_without(request, name)) for name, label, words in filters.chips],
         "query": query_without(request),
         "export_url": reverse("admin:activity-calls-export"),
+        "kept": calls_rule(request.actor.organization).in_words("Calls"),
     }
     return render(request, "agents/calls.html", context)
 

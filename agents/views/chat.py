@@ -19,6 +19,7 @@ from agents.models import Agent, Conversation
 from agents.runtime import turns
 from agents.schema_form import ArgumentsForm
 from agents.services import agents, calls, conversations
+from agents.services.links import connection_words
 from agents.views.agent_pages import agent_tabs
 from agents.views.chat_thread import Thread, thread_of
 from aster.accounts.access import Actor, ActorRequest, admins_of
@@ -155,10 +156,8 @@ def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str]]:
     for server in servers:
         connection = connections.get(server.pk)
         state = server_state(server, connection).code
-        todo = {"not_connected": "connected", "connection_error": "reconnected"}.get(state)
-        if connection and connection.wanted_scopes:  # a tool asked for more rights
-            todo = "reconnected"
-        if todo:
-            words = f"Your {server} connection needs to be {todo} before this agent can use its tools."
-            waiting.append((server, words))
+        # A tool may have asked for more rights.
+        again = state == "connection_error" or bool(connection and connection.wanted_scopes)
+        if again or state == "not_connected":
+            waiting.append((server, connection_words(server, again=again)))
     return waiting

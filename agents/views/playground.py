@@ -1,4 +1,7 @@
-"""The playground: any tool, without a model. Addresses say what is chosen (GET); running is a POST."""
+"""The playground: any tool, without a model. Addresses say what is chosen (GET); running is a POST.
+
+Everybody tries the tools of agents; admins, who set servers up, those of servers too.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from urllib.parse import urlencode
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -131,7 +135,7 @@ def playground(request: ActorRequest) -> HttpResponse:
 
 
 def _find_source(request: ActorRequest) -> Source | None:
-    """What the address names; without a name the first agent, or else the first server, that can be used."""
+    """What the address names; without a name the first agent, or else the first server, that the person can use."""
     actor = request.actor
     if slug := request.GET.get("agent"):
         return _agent_source(agents.find_agent(slug, actor=actor), actor)
@@ -139,8 +143,12 @@ def _find_source(request: ActorRequest) -> Source | None:
         return _server_source(find_server(slug, actor=actor), actor)
     if agent := Agent.objects.usable_by(actor).select_related("organization").first():
         return _agent_source(agent, actor)
-    server = McpServer.objects.usable_by(actor).select_related("auth_config", "organization").first()
+    server = _servers_to_try(actor).select_related("auth_config", "organization").first()
     return _server_source(server, actor) if server else None
+
+
+def _servers_to_try(actor: Actor) -> QuerySet[McpServer]:
+    return McpServer.objects.usable_by(actor) if actor.is_admin else McpServer.objects.none()
 
 
 def _agent_source(agent: Agent, actor: Actor) -> Source:
@@ -149,6 +157,7 @@ def _agent_source(agent: Agent, actor: Actor) -> Source:
 
 
 def _server_source(server: McpServer, actor: Actor) -> Source:
+    calls.require_direct_calls(actor)
     learn_tools([server], actor=actor)
     return Source("server", server, [Offer(tool.name, server, tool) for tool in tools_of(server).offered()])
 
@@ -173,7 +182,7 @@ def _show_tools(request: ActorRequest, source: Source) -> HttpResponse:
         "q": words,
         "count": sum(len(group["offers"]) for group in shown),
         "agents": Agent.objects.usable_by(request.actor),
-        "servers": McpServer.objects.usable_by(request.actor),
+        "servers": _servers_to_try(request.actor),
         "chosen": f"{source.kind}:{source.through.slug}",
     }
     return render(request, "agents/playground.html", context)

@@ -14,6 +14,7 @@ from agents.forms import CallsFilter
 from agents.services.calls import visible_calls
 from agents.services.usage import Slot, usage_of
 from aster.accounts.access import ActorRequest
+from aster.accounts.retention import calls_rule
 from aster.pages import hub_page
 from aster.paging import query_without
 
@@ -52,6 +53,7 @@ def show_usage(request: ActorRequest) -> HttpResponse:
         "total": sum(slot.total for slot in usage.slots),
         "since": since,
         "last": usage.slots[-1],
+        "kept": calls_rule(request.actor.organization).in_words("Calls"),
     }
     return render(request, "agents/usage.html", context)
 

@@ -20,11 +20,15 @@ READ, MANAGE, CONNECT, CALL = "aster:read", "aster:manage", "aster:connect", "as
 KEY_SCOPES = {
     "*": "Everything its owner may do",
     READ: "Read servers, agents, connections and tools",
-    MANAGE: "Change servers, auth configs, agents and people",
+    MANAGE: "Change servers, auth configs, agents and people; with aster:call, call servers directly",
     CONNECT: "Connect and disconnect the owner's accounts",
-    CALL: "Call tools with the owner's connections",
+    CALL: "Call the tools of agents with the owner's connections",
 }
-_OWN_HIERARCHY: Mapping[str, list[str]] = {MANAGE: [READ], CONNECT: [READ], CALL: [READ]}
+# `aster:*` is these and no more: not a tool's scope that happens to begin so.
+_OWN_HIERARCHY: Mapping[str, list[str]] = {
+    **{MANAGE: [READ], CONNECT: [READ], CALL: [READ]},
+    "aster:*": [MANAGE, CONNECT, CALL],
+}
 
 
 @dataclass(frozen=True)
@@ -71,15 +75,24 @@ class Actor:
 
 
 def covers(held: Iterable[str], needed: str, hierarchy: Mapping[str, Iterable[str]]) -> bool:
-    """Whether `held` scopes include `needed`, following the hierarchy (`files:write → files:read`, `admin → *`)."""
+    """Whether `held` scopes include `needed`, following the hierarchy (`files:write → files:read`, `admin → *`).
+
+    `files:*` includes everything that begins with `files:`, and what that includes.
+    """
     queue, seen = list(held), set[str]()
     while queue:
         scope = queue.pop()
         if scope in ("*", needed):
             return True
-        if scope not in seen:
-            seen.add(scope)
-            queue += [*hierarchy.get(scope, ()), *_OWN_HIERARCHY.get(scope, ())]
+        if scope in seen:
+            continue
+        seen.add(scope)
+        queue += [*hierarchy.get(scope, ()), *_OWN_HIERARCHY.get(scope, ())]
+        if scope.endswith(":*") and scope not in _OWN_HIERARCHY:
+            begins = scope.removesuffix("*")
+            if needed.startswith(begins):
+                return True
+            queue += [each for each in hierarchy if each.startswith(begins)]
     return False
 
 

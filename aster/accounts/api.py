@@ -20,7 +20,7 @@ from aster.errors import InvalidInput
 
 
 def show_organization(organization: Organization, role: str) -> dict[str, Any]:
-    names = ("id", "slug", "name", "scope_hierarchy", "created_at")
+    names = ("id", "slug", "name", "scope_hierarchy", "keep_calls_days", "created_at")
     return {**{name: getattr(organization, name) for name in names}, "role": role}
 
 

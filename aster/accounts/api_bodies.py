@@ -13,6 +13,10 @@ class OrganizationIn(StrictSerializer):
 
     name = serializers.CharField(max_length=100, required=False)
     scope_hierarchy = serializers.DictField(child=serializers.ListField(child=serializers.CharField()), required=False)
+    keep_calls_days = serializers.IntegerField(
+        min_value=1, max_value=3650, required=False, allow_null=True,
+        help_text="Tool calls are deleted after so many days; null: as the installation says.",
+    )  # fmt: skip
 
 
 class MemberIn(StrictSerializer):

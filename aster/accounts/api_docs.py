@@ -21,7 +21,7 @@ _SCOPES = "\n".join(f"- `{scope}`: {words}" for scope, words in KEY_SCOPES.items
 
 ORGANIZATION = {
     **{"id": 1, "slug": "acme", "name": "Acme", "scope_hierarchy": {"admin": ["*"], "files:write": ["files:read"]}},
-    **{"created_at": "2026-11-20T09:00:00Z", "role": "admin"},
+    **{"keep_calls_days": None, "created_at": "2026-11-20T09:00:00Z", "role": "admin"},
 }
 MEMBER = {
     **{"id": 7, "email": "ben@acme.example", "name": "Ben Okafor", "role": "member", "last_login": None},
@@ -44,8 +44,10 @@ GET_ORGANIZATION: Operation = operation(
 )  # fmt: skip
 UPDATE_ORGANIZATION: Operation = operation(
     "update_organization", "Update the organization", tag=TAG, errors=(400,),
-    words="`scope_hierarchy` says which scopes include which others. Changing it takes a key with the scope `*`.",
-    request=OrganizationIn, bodies={"Rename": {"name": "Acme"}}, response=shapes.OrganizationOut, example=ORGANIZATION,
+    words="`scope_hierarchy` says which scopes include which others. Changing it takes a key with the scope `*`. Tool "
+    "calls older than `keep_calls_days` are deleted, within an hour or so of a change too.",
+    request=OrganizationIn, bodies={"Rename": {"name": "Acme"}, "Keep calls": {"keep_calls_days": 90}},
+    response=shapes.OrganizationOut, example=ORGANIZATION,
 )  # fmt: skip
 LIST_MEMBERS: Operation = operation(
     "list_members", "List members", tag=TAG, errors=(400, 404), parameters=PAGE_PARAMETERS,

@@ -16,6 +16,9 @@ class OrganizationOut(serializers.Serializer[Any]):
     slug = serializers.CharField()
     name = serializers.CharField()
     scope_hierarchy = serializers.DictField(child=serializers.ListField(child=serializers.CharField()))
+    keep_calls_days = serializers.IntegerField(
+        allow_null=True, help_text="For how many days tool calls are kept; null: as the installation says"
+    )
     created_at = serializers.DateTimeField()
     role = serializers.ChoiceField(choices=Role.choices, help_text="The caller's own")
 

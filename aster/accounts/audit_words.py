@@ -27,6 +27,8 @@ ACTIONS = {
     "revoked": "revoked",
     "tools_changed": "saw changed tools at",
     "accepted_change": "accepted the change of",
+    "deleted_old_calls": "deleted old tool calls of",
+    "deleted_old_changes": "deleted old changes from the activity of",
 }
 OBJECTS = {
     "agent": "agent",
@@ -55,6 +57,8 @@ TONES = {
     "disabled": ("warn", "pause"),
     "tools_changed": ("warn", "warning"),
     "accepted_change": ("ok", "check"),
+    "deleted_old_calls": ("", "trash"),
+    "deleted_old_changes": ("", "trash"),
 }
 LONGEST = 2000
 

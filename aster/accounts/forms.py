@@ -15,6 +15,7 @@ from django.utils.html import format_html
 from aster.accounts.access import CALL, KEY_SCOPES, READ, Actor
 from aster.accounts.audit_words import ACTIONS, OBJECTS, VIAS
 from aster.accounts.models import AuditEvent, Role, User
+from aster.accounts.retention import installation_rule
 from aster.form_fields import JsonObjectField
 
 EXPIRIES = {"30": "30 days", "90": "90 days", "365": "1 year", "never": "Never"}
@@ -63,7 +64,7 @@ class ApiKeyForm(forms.Form):
         max_length=1000,
         required=False,
         label="Scopes of your own",
-        help_text="For tools, separated by spaces: files:read calendar:write",
+        help_text="For tools, separated by spaces: files:read calendar:write. files:* is all that begin with files:",
     )
     expires = forms.ChoiceField(choices=list(EXPIRIES.items()), initial="90", label="Expires after")
 
@@ -95,6 +96,14 @@ class OrganizationForm(forms.Form):
         required=False,
         help_text="Which scope includes which: a JSON object that maps a scope to a list of scopes.",
     )
+
+    keep_calls_days = forms.IntegerField(min_value=1, max_value=3650, required=False, label="Days to keep them")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        rule = installation_rule()
+        otherwise = f"as long as this installation keeps them, {rule}" if rule.days else "for ever"
+        self.fields["keep_calls_days"].help_text = f"From 1 to 3650. Empty: {otherwise}."
 
     def clean_scope_hierarchy(self) -> dict[str, list[str]]:
         value: dict[str, Any] = self.cleaned_data["scope_hierarchy"]

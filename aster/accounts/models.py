@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import BaseUserManager
 from django.contrib.auth.models import AbstractUser
-from django.core.validators import RegexValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
 from django.utils import timezone
@@ -140,12 +140,16 @@ class Organization(AuditedModel):
     name = models.CharField(max_length=100)
     slug = models.SlugField(max_length=50, unique=True, validators=[slug_validator])
     scope_hierarchy = models.JSONField(default=default_scope_hierarchy, blank=True)
+    # How long its tool calls are kept; None: as long as the installation says
+    keep_calls_days = models.PositiveSmallIntegerField(
+        null=True, blank=True, validators=[MinValueValidator(1), MaxValueValidator(3650)]
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     members: models.ManyToManyField[User, Membership] = models.ManyToManyField(
         User, through="Membership", related_name="organizations"
     )
 
-    AUDITED: ClassVar = ("name", "slug", "scope_hierarchy")
+    AUDITED: ClassVar = ("name", "slug", "scope_hierarchy", "keep_calls_days")
 
     class Meta:
         ordering = ["name"]

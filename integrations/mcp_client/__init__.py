@@ -5,7 +5,7 @@ guards saving a server; `probe_target(target)` only finds out what is there.
 """
 
 from integrations.mcp_client.check import CheckResult, check_target
-from integrations.mcp_client.failures import AuthChallenge
+from integrations.mcp_client.failures import AuthChallenge, was_never_sent
 from integrations.mcp_client.probe import Probe, probe_target, probe_url, require_streamable
 from integrations.mcp_client.session import Session, open_target
 from integrations.mcp_client.target import Era, Target, TokenSource, TransportName, register_connector_resolver
@@ -27,4 +27,5 @@ __all__ = [
     "probe_url",
     "register_connector_resolver",
     "require_streamable",
+    "was_never_sent",
 ]

@@ -11,7 +11,7 @@ from mcp_types import CONNECTION_CLOSED
 from pydantic import ValidationError
 
 from aster import egress
-from aster.errors import AsterError, UpstreamError
+from aster.errors import AsterError, ForbiddenAddress, UpstreamError
 from integrations.mcp_client.target import Target
 from integrations.mcp_client.wire import Exchange
 
@@ -87,8 +87,18 @@ def explain_status(exchange: Exchange, target: Target, step: str) -> UpstreamErr
     return UpstreamError("The address answered, but not with MCP.", step=step, hint=hint)
 
 
+def was_never_sent(error: AsterError) -> bool:
+    """Whether a call that ended so surely never reached its server: no connection to it came about."""
+    if isinstance(error, UpstreamError):
+        return error.step == "dial" or error.code == ForbiddenAddress.code
+    return isinstance(error, ForbiddenAddress)
+
+
 def explain(error: BaseException, exchange: Exchange, target: Target, step: str) -> AsterError | Refusal:
     """What to raise for `error`, in the light of what HTTP said to the same request."""
+    if exchange.error is not None and exchange.status:
+        # The request had arrived. What failed was getting the rest of its answer, perhaps over a new connection.
+        return connection_ended(target, step)
     if exchange.error is not None:
         return explain_exception(exchange.error, target, step)
     if exchange.status in (401, 403):
@@ -138,6 +148,8 @@ def explain_exception(error: BaseException, target: Target, step: str) -> AsterE
     error = first_cause(error)
     if isinstance(error, AsterError):
         return error
+    if isinstance(error, OSError | httpx2.StreamError) and step == "call":
+        return connection_ended(target, step)  # what could not be dialled is a ConnectError
     if target.transport == "stdio" and isinstance(error, OSError):
         reason = "was not found" if isinstance(error, FileNotFoundError) else "could not be started"
         hint = "Check the command and its working directory on the machine that runs Aster."

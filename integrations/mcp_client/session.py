@@ -18,7 +18,7 @@ from mcp_types import URL_ELICITATION_REQUIRED
 from aster.egress import ResponseTooLarge
 from aster.errors import AsterError, UpstreamError
 from integrations.mcp_client.channel import Channel
-from integrations.mcp_client.failures import USE_HTTP, AuthChallenge, Refusal, timed_out
+from integrations.mcp_client.failures import USE_HTTP, AuthChallenge, Refusal, timed_out, was_never_sent
 from integrations.mcp_client.probe import MODERN_ERRORS, probe_target, require_streamable
 from integrations.mcp_client.stateless import StatelessChannel
 from integrations.mcp_client.target import Era, Target
@@ -290,17 +290,21 @@ class Session:
 
         Not beyond `ends` (monotonic seconds), and only after faults of the step `after`, if given.
         """
-        for attempt in range(self.target.retry_attempts):
+        earlier: Exception | None = None
+        attempt = 0
+        while True:
             pause = min(BACKOFF_SECONDS * 2**attempt, MAX_BACKOFF_SECONDS)
             try:
                 return await step()
             except (AsterError, Refusal) as failure:
                 error = failure.error if isinstance(failure, Refusal) else failure
-                fits = after is None or getattr(error, "step", "") == after
-                if not (error.retryable and fits and time.monotonic() + pause < ends):
-                    raise
+                # What may have run stays that, also if the next try does not even get through.
+                earlier = earlier if earlier and was_never_sent(error) else failure
+                fits = error.retryable and (after is None or getattr(error, "step", "") == after)
+                if not fits or attempt >= self.target.retry_attempts or time.monotonic() + pause >= ends:
+                    raise earlier from None
+            attempt += 1
             await anyio.sleep(pause)
-        return await step()
 
 
 def _is_strange(refusal: Refusal) -> bool:

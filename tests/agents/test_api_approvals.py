@@ -8,6 +8,8 @@ import pytest
 
 from agents.models import Approval
 from agents.services import approvals
+from aster.accounts.models import AuditEvent
+from integrations.models import McpServer
 from tests.agents.approval_cast import Guarded, guarded
 from tests.aster.api_contract import ContractClient, api
 from tests.conftest import Person
@@ -87,3 +89,96 @@ def test_members_see_their_own_admins_all_and_others_nothing(
             )
             assert reply.status_code == 404
     assert api(charlie).get(APPROVALS).json()["results"] == []
+
+
+# --- The rule of a tool -----------------------------------------------------------------------------------------------
+
+AGENT = "/api/v1/config/agent/helper"
+
+
+def test_the_rules_are_shown_and_replaced_whole(guarded: Guarded, alice: Person) -> None:
+    client, name = api(alice), guarded.name_of
+    assert client.get(AGENT).json()["approvals"] == {name("echo"): "caller", name("add"): "admin"}
+    sent = {name("echo"): "admin", "fake:fail": "caller"}
+    assert client.patch(AGENT, {"approvals": sent}).json()["approvals"] == {
+        name("echo"): "admin",
+        name("fail"): "caller",
+    }
+    assert approvals.approvers(guarded.agent) == {
+        (guarded.server.pk, "echo"): "admin",
+        (guarded.server.pk, "fail"): "caller",
+    }
+    assert client.patch(AGENT, {"description": "kept"}).json()["approvals"][name("echo")] == "admin"
+    stored = client.get(AGENT).json()
+    events = AuditEvent.objects.count()
+    assert client.put(AGENT, stored).json()["approvals"] == stored["approvals"]
+    assert AuditEvent.objects.count() == events
+    assert client.patch(AGENT, {"approvals": {}}).json()["approvals"] == {}
+    assert guarded.call(alice, text="x") == "x"
+
+
+def test_a_new_rule_ends_what_the_old_one_allowed(guarded: Guarded, alice: Person, bob: Person) -> None:
+    waiting = guarded.ask(bob, text="hello")
+    api(alice).patch(AGENT, {"approvals": {"fake:echo": "admin"}})
+    waiting.refresh_from_db()
+    assert waiting.state == "expired"
+    assert guarded.ask(bob, text="hello").approver == "admin"
+    assert guarded.fake.calls() == []
+
+
+def test_a_new_agent_has_its_rules_from_the_start(guarded: Guarded, alice: Person) -> None:
+    body = {"name": "New", "mcp_server_config_ids": ["fake"], "approvals": {"fake:add": "admin"}}
+    made = api(alice).post("/api/v1/config/agent", body)
+    assert (made.status_code, made.json()["approvals"]) == (201, {guarded.name_of("add"): "admin"})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"fake:nonsense": "admin"},
+        {"echo": "admin"},
+        {"fake:echo": "everybody"},
+        {"fake:echo": ""},
+        {"fake:echo": None},
+        {"other:search": "admin"},
+        ["fake:echo"],
+    ],
+)
+def test_wrong_rules_are_refused_and_nothing_of_the_body_is_stored(
+    guarded: Guarded, alice: Person, wrong: object
+) -> None:
+    other = McpServer.objects.create(organization=alice.organization, name="Other", slug="other")
+    other.tools.create(name="search", definition={"name": "search", "inputSchema": {"type": "object"}})
+    client = api(alice)
+    before = client.get(AGENT).json()
+    body = {"name": "Renamed", "disabled_tools": {"fake": ["fail"]}, "approvals": wrong}
+    refused = client.patch(AGENT, body)
+    assert refused.status_code == 400
+    assert {field.split(".")[0] for field in refused.json()["fields"]} == {"approvals"}
+    assert client.get(AGENT).json() == before
+    both = {"fake:echo": "admin", guarded.name_of("echo"): "caller"}
+    assert client.patch(AGENT, {"approvals": both}).status_code == 400
+    assert client.get(AGENT).json() == before
+
+
+def test_rules_of_a_server_that_was_taken_away_wait_for_its_return(guarded: Guarded, alice: Person) -> None:
+    client = api(alice)
+    without = client.patch(AGENT, {"mcp_server_config_ids": [], "approvals": {}}).json()
+    assert without["approvals"] == {}
+    assert client.put(AGENT, without).status_code == 200
+    back = client.patch(AGENT, {"mcp_server_config_ids": ["fake"]}).json()
+    assert back["approvals"] == {guarded.name_of("echo"): "caller", guarded.name_of("add"): "admin"}
+
+
+def test_a_rule_outlives_its_tool_and_can_be_sent_back(guarded: Guarded, alice: Person) -> None:
+    guarded.server.tools.filter(name="echo").delete()
+    client = api(alice)
+    shown = client.get(AGENT).json()["approvals"]
+    assert shown[guarded.name_of("echo")] == "caller"
+    assert client.patch(AGENT, {"approvals": shown}).json()["approvals"] == shown
+
+
+def test_rules_are_for_admins(guarded: Guarded, bob: Person) -> None:
+    assert api(bob).get(AGENT).json()["approvals"][guarded.name_of("add")] == "admin"
+    assert api(bob).patch(AGENT, {"approvals": {}}).status_code == 403
+    assert len(approvals.approvers(guarded.agent)) == 2

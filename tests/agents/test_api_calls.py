@@ -36,7 +36,7 @@ def fake(client: ContractClient) -> Iterator[FakeServer]:
         yield app
 
 
-def name_in_agent(client: ContractClient, tool: str) -> str:
+def name_in_agent(client: ContractClient, tool: str | None) -> str:
     tools = client.get(f"{AGENTS}/bot/tools").json()["results"]
     return next(str(shown["name"]) for shown in tools if shown["tool_name"] == tool)
 
@@ -130,6 +130,36 @@ def test_what_is_switched_off_is_not_called(client: ContractClient, fake: FakeSe
     assert set(ToolCall.objects.filter(error_code="server_disabled").values_list("server_label", flat=True)) == {"Fake"}
 
 
+class TestStraightToAServer:
+    def test_a_member_is_told_to_use_an_agent_and_nothing_is_sent(self, bob: Person, fake: FakeServer) -> None:
+        fake.requests.clear()
+        refused = call(api(bob), "echo", text="x")
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
+        words = "Only an admin can call a server's tools directly. Use an agent that offers them."
+        assert refused.json()["detail"] == words
+        assert fake.requests == []
+        row = ToolCall.objects.get()
+        assert (row.user, row.server_label, row.outcome, row.error_code) == (bob.user, "Fake", "refused", "not_allowed")
+        member = api(bob)
+        assert call(member, name_in_agent(member, "echo"), f"{AGENTS}/bot", text="x").status_code == 200
+        assert fake.calls() == ["echo"]
+
+    @pytest.mark.parametrize("lacking", ["aster:manage", "aster:call"])
+    def test_an_admins_key_must_hold_both_scopes(self, alice: Person, fake: FakeServer, lacking: str) -> None:
+        fake.requests.clear()
+        (held,) = {"aster:manage", "aster:call"} - {lacking}
+        refused = call(api(alice, held), "echo", text="x")
+        assert (refused.status_code, refused.json()["scope"]) == (403, lacking)
+        assert fake.requests == []
+        assert call(api(alice, held, lacking), "echo", text="x").status_code == 200
+        assert fake.calls() == ["echo"]
+
+    def test_an_admins_key_for_tools_alone_does_not_pass_by_the_agent(self, alice: Person, fake: FakeServer) -> None:
+        fake.requests.clear()
+        refused = call(api(alice, "files:read"), "echo", text="x")
+        assert (refused.status_code, refused.json()["scope"], fake.requests) == (403, "aster:manage", [])
+
+
 class TestWithoutAConnection:
     @pytest.fixture
     def notes(self, client: ContractClient, world: DemoWorld) -> dict[str, Any]:
@@ -176,7 +206,8 @@ class TestWithoutAConnection:
     def test_a_key_that_may_only_call_hears_the_same_without_a_consent_page(
         self, alice: Person, notes: dict[str, Any]
     ) -> None:
-        refused = call(api(alice, "aster:call"), "whoami", f"{SERVERS}/notes")
+        key = api(alice, "aster:call")
+        refused = call(key, name_in_agent(key, None), f"{AGENTS}/bot")
         assert (refused.status_code, refused.json()["authorization_url"]) == (409, None)
         assert refused.json()["connect_url"]
         assert not PendingAuthorization.objects.exists()
@@ -186,8 +217,9 @@ class TestWithoutAConnection:
     ) -> None:
         begun = client.post(f"{SERVERS}/notes/connect").json()
         client.get("/api/v1/oauth/callback", callback_params(consent(begun["authorization_url"])))
-        assert call(client, "whoami", f"{SERVERS}/notes").status_code == 200
-        assert call(api(bob), "whoami", f"{SERVERS}/notes").status_code == 409
+        name = name_in_agent(client, "whoami")
+        assert call(client, name, f"{AGENTS}/bot").status_code == 200
+        assert call(api(bob), name, f"{AGENTS}/bot").status_code == 409
 
 
 class TestRecords:
@@ -208,7 +240,7 @@ class TestRecords:
     ) -> None:  # fmt: skip
         call(client, "echo", text="x")
         member = api(bob)
-        call(member, "echo", text="x")
+        call(member, name_in_agent(member, "echo"), f"{AGENTS}/bot", text="x")
         assert [row["user"] for row in member.get("/api/v1/tool_calls").json()["results"]] == ["bob@acme.test"]
         with django_assert_max_num_queries(3):
             assert len(client.get("/api/v1/tool_calls").json()["results"]) == 2

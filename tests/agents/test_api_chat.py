@@ -209,3 +209,19 @@ def test_a_key_needs_the_right_to_call(chat: Stage) -> None:
     conversation = start_conversation(chat.agent, chat.person.actor)
     assert reader.get(f"{CONVERSATIONS}/{conversation.pk}").status_code == 200
     assert reader.delete(f"{CONVERSATIONS}/{conversation.pk}").status_code == 403
+
+
+def test_a_long_conversation_is_read_from_its_end_and_in_pages(chat: Stage, bob: Person) -> None:
+    conversation = start_conversation(chat.agent, chat.person.actor)
+    Message.objects.bulk_create(
+        [Message(conversation=conversation, author="user", text=str(number)) for number in range(60)]
+    )
+    client, where = api(chat.person, "aster:read"), f"{CONVERSATIONS}/{conversation.pk}"
+    assert [row["text"] for row in client.get(where).json()["messages"]] == [str(number) for number in range(10, 60)]
+    first = client.get(f"{where}/messages").json()
+    assert [row["text"] for row in first["results"]] == [str(number) for number in range(59, 9, -1)]
+    rest = client.get(first["next"]).json()
+    assert ([row["text"] for row in rest["results"]][-1], rest["next"]) == ("0", None)
+    assert len(client.get(f"{where}/messages?page_size=5").json()["results"]) == 5
+    assert api(bob).get(f"{where}/messages").status_code == 404
+    assert client.get(f"{CONVERSATIONS}/0/messages").status_code == 404

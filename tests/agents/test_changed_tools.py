@@ -89,22 +89,22 @@ class TestCalls:
         assert stage.calls() == ["echo"]
 
     @pytest.mark.parametrize("through", ["agent", "server"])
-    def test_the_playground_neither_offers_nor_runs_it(self, stage: Stage, bob: Person, through: str) -> None:
+    def test_the_playground_neither_offers_nor_runs_it(self, stage: Stage, alice: Person, through: str) -> None:
         query = {"agent": "agent=helper", "server": "server=real"}[through]
         name = {"agent": stage.name, "server": "echo"}[through]
-        browser, page = bob.browser(), f"/hub/playground/?{query}"
+        browser, page = alice.browser(), f"/hub/playground/?{query}"
         assert "add" in text_of(browser.get(page)) and f"tool={name}" not in html_of(browser.get(page))
         ran = browser.post(f"{page}&tool={name}", {"raw": '{"text": "x"}'})
         assert "echo has changed at Real" in text_of(ran)
         assert stage.calls() == [] and refusals() == {("refused", "tool_quarantined")}
 
     @pytest.mark.parametrize("through", ["agent", "server"])
-    def test_the_api_neither_offers_nor_calls_it(self, stage: Stage, bob: Person, through: str) -> None:
+    def test_the_api_neither_offers_nor_calls_it(self, stage: Stage, alice: Person, through: str) -> None:
         address = {"agent": "/api/v1/config/agent/helper", "server": "/api/v1/config/mcp-server/real"}[through]
         name = {"agent": stage.name, "server": "echo"}[through]
-        refused = api(bob).post(f"{address}/tools/call", {"name": name, "arguments": {"text": "x"}})
+        refused = api(alice).post(f"{address}/tools/call", {"name": name, "arguments": {"text": "x"}})
         assert (refused.status_code, refused.json()["code"]) == (409, "tool_quarantined")
-        listed = {tool["name"]: tool for tool in api(bob).get(f"{address}/tools").json()["results"]}
+        listed = {tool["name"]: tool for tool in api(alice).get(f"{address}/tools").json()["results"]}
         if through == "agent":
             assert stage.name not in listed
         else:

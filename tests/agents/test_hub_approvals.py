@@ -11,6 +11,8 @@ from django.utils import timezone
 
 from agents.models import Approval
 from agents.services import approvals
+from agents.services.agents import tools_switched_off
+from aster.accounts.models import AuditEvent
 from tests.agents.approval_cast import Guarded, guarded
 from tests.conftest import Person
 from tests.integrations.hub import html_of, text_of
@@ -135,6 +137,21 @@ def test_a_switch_on_an_old_page_does_not_take_a_rule_back(guarded: Guarded, ali
     seen = {"server": guarded.server.pk, f"approver-was-{tool_pk(guarded, 'echo')}": ""}
     alice.browser().post("/hub/agent/helper/tools/", {**stale, **seen})
     assert approvals.approvers(guarded.agent)[guarded.server.pk, "echo"] == "caller"
+
+
+def test_the_tools_page_saves_all_or_nothing(guarded: Guarded, alice: Person) -> None:
+    where, shown = "/hub/agent/helper/tools/", {f"shown-{guarded.server.pk}": '["fail", "whoami"]'}
+    rules = {f"approver-{tool_pk(guarded, 'whoami')}": "caller", f"approver-{tool_pk(guarded, 'fail')}": "everybody"}
+    before, events = approvals.approvers(guarded.agent), AuditEvent.objects.count()
+    page = alice.browser().post(where, {"server": guarded.server.pk, **shown, **rules}, follow=True)
+    assert "Choose who approves from the list." in text_of(page)
+    assert (approvals.approvers(guarded.agent), AuditEvent.objects.count()) == (before, events)
+    assert tools_switched_off(guarded.agent) == set()
+    rules[f"approver-{tool_pk(guarded, 'fail')}"] = "admin"
+    alice.browser().post(where, {"server": guarded.server.pk, **shown, **rules})
+    rules_now = approvals.approvers(guarded.agent)
+    assert (rules_now[guarded.server.pk, "whoami"], rules_now[guarded.server.pk, "fail"]) == ("caller", "admin")
+    assert tools_switched_off(guarded.agent) == {(guarded.server.pk, "fail"), (guarded.server.pk, "whoami")}
 
 
 def test_members_see_the_rule_and_cannot_change_it(guarded: Guarded, bob: Person) -> None:

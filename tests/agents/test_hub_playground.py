@@ -59,32 +59,57 @@ def test_without_agents_and_servers_it_says_so(alice: Person) -> None:
     assert "Nothing to try yet" in text_of(play(alice, ""))
 
 
-def test_choosing_in_the_list_leads_to_an_address_that_can_be_shared(bob: Person, agent: Agent) -> None:
-    assert play(bob, "through=server:acme-weather")["Location"] == "/hub/playground/?server=acme-weather"
+def test_choosing_in_the_list_leads_to_an_address_that_can_be_shared(alice: Person, bob: Person, agent: Agent) -> None:
+    assert play(alice, "through=server:acme-weather")["Location"] == "/hub/playground/?server=acme-weather"
     assert play(bob, "through=agent:helper")["Location"] == "/hub/playground/?agent=helper"
 
 
-def test_tools_are_found_by_words(bob: Person, weather: McpServer) -> None:
-    page = text_of(play(bob, "server=acme-weather&q=RANK+cities"))
+def test_members_try_agents_alone(alice: Person, bob: Person, agent: Agent) -> None:
+    assert "MCP servers" in text_of(play(alice, "")) and "MCP servers" not in text_of(play(bob, ""))
+    with serve(modern_and_legacy_app()) as base:
+        save_server(McpServer(name="Fake", url=f"{base}/mcp"), actor=alice.actor)
+    fake = modern_and_legacy_app()
+    with serve(fake) as base:
+        McpServer.objects.filter(slug="fake").update(url=f"{base}/mcp")
+        for response in (
+            play(bob, "server=fake"),
+            play(bob, "server=fake&tool=echo"),
+            play(bob, "server=fake&tool=echo", {"raw": '{"text": "x"}'}),
+            play(bob, "server=fake&tool=echo", {"raw": '{"text": "x"}'}, HX_Request="true"),
+        ):
+            assert response.status_code == 403
+            assert "Use an agent that offers them." in text_of(response)
+        assert fake.requests == []
+        assert "Succeeded" in text_of(play(alice, "server=fake&tool=echo", {"raw": '{"text": "x"}'}))
+        assert fake.calls() == ["echo"]
+
+
+def test_without_agents_a_member_hears_who_makes_them(alice: Person, bob: Person, weather: McpServer) -> None:
+    assert "Once an admin has made an agent" in text_of(play(bob, ""))
+    assert "Get forecast" in text_of(play(alice, ""))
+
+
+def test_tools_are_found_by_words(alice: Person, weather: McpServer) -> None:
+    page = text_of(play(alice, "server=acme-weather&q=RANK+cities"))
     assert "Compare cities" in page and "Get forecast" not in page
-    assert "No tool found" in text_of(play(bob, "server=acme-weather&q=zzz"))
+    assert "No tool found" in text_of(play(alice, "server=acme-weather&q=zzz"))
 
 
-def test_a_tool_runs_with_what_the_form_says(bob: Person, weather: McpServer) -> None:
-    response = play(bob, FORECAST, {name_of("city"): "Oslo", name_of("days"): "2", name_of("unit"): '"celsius"'})
+def test_a_tool_runs_with_what_the_form_says(alice: Person, weather: McpServer) -> None:
+    response = play(alice, FORECAST, {name_of("city"): "Oslo", name_of("days"): "2", name_of("unit"): '"celsius"'})
     page = text_of(response)
     assert "Succeeded" in page and "Forecast for Oslo" in page
     call = ToolCall.objects.get()
-    assert (call.tool_name, call.outcome, call.via, call.user) == ("get_forecast", "ok", "page", bob.user)
+    assert (call.tool_name, call.outcome, call.via, call.user) == ("get_forecast", "ok", "page", alice.user)
     shared = re.search(r'id="share-url" value="([^"]+)"', page)
     assert shared
     query = parse_qs(urlsplit(shared[1].replace("&amp;", "&")).query)
     assert json.loads(query["arguments"][0])["city"] == "Oslo"
-    assert 'value="Oslo"' in text_of(bob.browser().get(shared[1].replace("&amp;", "&")))
+    assert 'value="Oslo"' in text_of(alice.browser().get(shared[1].replace("&amp;", "&")))
 
 
-def test_htmx_gets_the_form_and_the_result_alone(bob: Person, weather: McpServer) -> None:
-    page = text_of(play(bob, FORECAST, {name_of("city"): "Oslo"}, HX_Request="true"))
+def test_htmx_gets_the_form_and_the_result_alone(alice: Person, weather: McpServer) -> None:
+    page = text_of(play(alice, FORECAST, {name_of("city"): "Oslo"}, HX_Request="true"))
     assert "<html" not in page
     assert 'id="run"' in page and "Succeeded after" in page
 
@@ -95,28 +120,28 @@ def test_through_an_agent_the_namespaced_name_is_called(bob: Person, agent: Agen
     assert ToolCall.objects.get().agent == agent
 
 
-def test_wrong_arguments_are_not_sent(bob: Person, weather: McpServer) -> None:
-    page = text_of(play(bob, FORECAST, {name_of("city"): "Oslo", name_of("days"): "99"}))
+def test_wrong_arguments_are_not_sent(alice: Person, weather: McpServer) -> None:
+    page = text_of(play(alice, FORECAST, {name_of("city"): "Oslo", name_of("days"): "99"}))
     assert "Must be at most 7." in page and "Not run" in page
     assert 'value="Oslo"' in page
     assert not ToolCall.objects.exists()
 
 
-def test_raw_json_is_sent_as_it_is(bob: Person, weather: McpServer) -> None:
-    page = text_of(play(bob, FORECAST, {"raw": '{"city": "Atlantis"}'}))
+def test_raw_json_is_sent_as_it_is(alice: Person, weather: McpServer) -> None:
+    page = text_of(play(alice, FORECAST, {"raw": '{"city": "Atlantis"}'}))
     assert "The tool reports an error" in page and "There is no weather for" in page
     assert ToolCall.objects.get().outcome == "tool_error"
-    broken = text_of(play(bob, FORECAST, {"raw": '{"city": '}))
+    broken = text_of(play(alice, FORECAST, {"raw": '{"city": '}))
     assert "Not valid JSON at line 1" in broken
-    assert "Must be a JSON object" in text_of(play(bob, FORECAST, {"raw": "[1]"}))
+    assert "Must be a JSON object" in text_of(play(alice, FORECAST, {"raw": "[1]"}))
     assert ToolCall.objects.count() == 1
 
 
 @pytest.mark.parametrize("words", ["Öl & more", "long " * 900])
-def test_without_a_connection_the_arguments_survive_the_way_to_it(bob: Person, notes: McpServer, words: str) -> None:
+def test_without_a_connection_the_arguments_survive_the_way_to_it(alice: Person, notes: McpServer, words: str) -> None:
     definition = {"name": "search", "inputSchema": {"type": "object", "properties": {"q": {"type": "string"}}}}
     Tool.objects.create(server=notes, name="search", definition=definition)
-    browser = bob.browser()
+    browser = alice.browser()
     page = text_of(browser.post("/hub/playground/?server=acme-notes&tool=search", {name_of("q"): words}))
     assert "Connection required" in page
     link = re.search(r'href="(/hub/servers/acme-notes/connect/[^"]+)"', page)
@@ -132,16 +157,16 @@ def test_a_tool_that_is_known_only_after_connecting_leads_there(bob: Person, age
     assert response["Location"].startswith("/hub/servers/acme-notes/connect/?next=")
 
 
-def test_a_server_that_fails_is_explained_with_its_code(bob: Person, weather: McpServer, world: DemoWorld) -> None:
+def test_a_server_that_fails_is_explained_with_its_code(alice: Person, weather: McpServer, world: DemoWorld) -> None:
     McpServer.objects.update(url="http://127.0.0.1:9/mcp", retry_attempts=0)
-    page = text_of(play(bob, FORECAST, {name_of("city"): "Oslo"}))
+    page = text_of(play(alice, FORECAST, {name_of("city"): "Oslo"}))
     assert "Failed" in page and "<code>upstream_error</code>" in page
     assert 'value="Oslo"' in page
 
 
-def test_a_disabled_server_refuses_on_the_page(bob: Person, weather: McpServer) -> None:
+def test_a_disabled_server_refuses_on_the_page(alice: Person, weather: McpServer) -> None:
     McpServer.objects.update(is_enabled=False)
-    page = text_of(play(bob, FORECAST, {name_of("city"): "Oslo"}))
+    page = text_of(play(alice, FORECAST, {name_of("city"): "Oslo"}))
     assert "switched off" in page and "<code>server_disabled</code>" in page
 
 

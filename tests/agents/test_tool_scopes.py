@@ -100,6 +100,14 @@ def test_the_organizations_hierarchy_decides_what_includes_what(alice: Person, f
     assert refusal_of(with_key(alice, "files:other")).code == "missing_tool_scope"
 
 
+def test_a_key_with_a_star_calls_what_begins_so_and_nothing_else(alice: Person, fake: FakeServer) -> None:
+    set_tool_scopes(bot(), {"fake:echo": ["files:read", "files:write:x"]}, actor=alice.actor)
+    assert not echo(with_key(alice, "files:*")).get("isError")
+    set_tool_scopes(bot(), {"fake:echo": ["filesystem:read"]}, actor=alice.actor)
+    assert refusal_of(with_key(alice, "files:*")).code == "missing_tool_scope"
+    assert calls_of(fake) == ["echo"]
+
+
 def test_who_is_signed_in_holds_every_scope(alice: Person, bob: Person, fake: FakeServer) -> None:
     set_tool_scopes(bot(), {"fake:echo": ["files:read"]}, actor=alice.actor)
     assert not echo(bob.actor).get("isError")
@@ -124,9 +132,9 @@ def test_a_servers_scopes_hold_for_calls_straight_to_it_too(alice: Person, fake:
         return anyio.run(lambda: call_server(stored, "echo", {"text": "x"}, actor=actor))
 
     with pytest.raises(NotAllowed) as refused:
-        call(with_key(alice, "aster:call"))
+        call(with_key(alice, "aster:manage", "aster:call"))
     assert (refused.value.code, calls_of(fake)) == ("missing_tool_scope", [])
-    assert not call(with_key(alice, "fake:read")).get("isError")
+    assert not call(with_key(alice, "aster:manage", "fake:read")).get("isError")
 
 
 # --- What is listed ---------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from django.contrib.auth.tokens import default_token_generator
 from django.utils import timezone
 
 from aster.accounts import services
-from aster.accounts.access import CALL, MANAGE, READ, Actor, covers, find_actor
+from aster.accounts.access import CALL, CONNECT, MANAGE, READ, Actor, covers, find_actor
 from aster.accounts.models import ApiKey, AuditEvent, Membership, Organization, User, unique_slug
 from aster.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from tests.conftest import PASSWORD, Person
@@ -35,6 +36,57 @@ HIERARCHY = {"admin": ["*"], "files:admin": ["files:write"], "files:write": ["fi
 )
 def test_scopes_include_what_their_hierarchy_says(held: list[str], needed: str, enough: bool) -> None:
     assert covers(held, needed, HIERARCHY) is enough
+
+
+@pytest.mark.parametrize(
+    ("held", "needed", "enough"),
+    [
+        ("files:*", "files:read", True),
+        ("files:*", "files:write:drafts", True),
+        ("files:*", "filesystem:read", False),
+        ("files:*", "files", False),
+        ("files:*", "*", False),
+        ("files:write:*", "files:write:drafts", True),
+        ("files:write:*", "files:read", False),
+        # What the scopes inside include, it includes too.
+        ("files:*", "storage:put", True),
+        ("teams:*", "anything", True),
+        ("helper", "notes:read", True),
+        ("fil*", "files:read", False),
+        ("*:read", "files:read", False),
+        (":*", "files:read", False),
+        ("files:**", "files:read", False),
+        ("files:*", MANAGE, False),
+        ("aster:*", READ, True),
+        ("aster:*", MANAGE, True),
+        ("aster:*", CALL, True),
+        ("aster:*", "aster:payroll", False),
+        ("aster:*", "payroll:read", False),
+        ("aster:*", "*", False),
+    ],
+)
+def test_a_star_at_the_end_of_a_scope_is_all_that_begins_so(held: str, needed: str, enough: bool) -> None:
+    hierarchy = {
+        "files:write": ["storage:put"],
+        "teams:owner": ["*"],
+        "helper": ["notes:*"],
+        "aster:payroll": ["payroll:read"],
+    }
+    assert covers([held], needed, hierarchy) is enough
+
+
+def test_a_key_with_a_star_makes_no_stronger_key(alice: Person) -> None:
+    actor = replace(alice.actor, scopes=frozenset({"files:*", MANAGE}))
+    for scopes in (["files:*"], ["files:read", "files:write:*"]):
+        services.create_api_key(alice.user, name="as strong", scopes=scopes, actor=actor)
+    for scopes in (["*"], ["calendar:*"], [CONNECT]):
+        with pytest.raises((NotAllowed, InvalidInput)):
+            services.create_api_key(alice.user, name="stronger", scopes=scopes, actor=actor)
+    weaker = replace(actor, scopes=frozenset({"files:read", MANAGE}))
+    with pytest.raises(NotAllowed):
+        services.create_api_key(alice.user, name="stronger", scopes=["files:*"], actor=weaker)
+    with pytest.raises(InvalidInput, match=r"Unknown scope aster:\*"):
+        services.create_api_key(alice.user, name="x", scopes=["aster:*"], actor=alice.actor)
 
 
 def test_an_organization_starts_with_its_admin_and_an_audit_row() -> None:

@@ -121,7 +121,7 @@ SCOPE_CASES: list[tuple[str, str, str, Any]] = [
     ("aster:connect", "post", f"{SERVERS}/notes/disconnect", {}),
     ("aster:connect", "post", f"{SERVERS}/notes/test", {}),
     ("aster:connect", "get", "/api/v1/oauth/callback?state=x", None),
-    ("aster:call", "post", f"{SERVERS}/notes/tools/call", {"name": "x"}),
+    ("aster:call", "post", "/api/v1/config/agent/helper/tools/call", {"name": "x"}),
 ]  # fmt: skip
 
 

@@ -61,6 +61,19 @@ def test_proxies_are_counted_and_a_plain_yes_is_one(tmp_path: Path, given: str, 
     assert answer.stdout.strip() == str(proxies), answer.stderr
 
 
+@pytest.mark.parametrize("given", ["-1", "soon", "1.5", "99999", ""])
+def test_how_long_things_are_kept_is_a_number_of_days(tmp_path: Path, given: str) -> None:
+    answer = start(ASTER_DATA_DIR=str(tmp_path), ASTER_KEEP_CALLS_DAYS=given)
+    assert f"ASTER_KEEP_CALLS_DAYS must be a number of days, or 0 for ever, not {given!r}" in answer.stderr
+
+
+def test_calls_are_kept_for_a_year_and_changes_for_ever_unless_told_otherwise(tmp_path: Path) -> None:
+    say = "settings.ASTER_KEEP_CALLS_DAYS, settings.ASTER_KEEP_AUDIT_DAYS"
+    assert start(ASTER_DATA_DIR=str(tmp_path), say=say).stdout.strip() == "365 0"
+    told = {"ASTER_KEEP_CALLS_DAYS": "0", "ASTER_KEEP_AUDIT_DAYS": "730"}
+    assert start(ASTER_DATA_DIR=str(tmp_path), say=say, **told).stdout.strip() == "0 730"
+
+
 def test_lists_may_be_written_with_spaces_and_the_public_host_is_always_allowed(tmp_path: Path) -> None:
     answer = start(
         ASTER_DATA_DIR=str(tmp_path),

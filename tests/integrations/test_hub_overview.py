@@ -124,7 +124,9 @@ def test_a_long_list_can_be_searched_and_narrowed_by_state(alice: Person, make_s
 # --- One server ------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_of_a_server_shows_its_tools_and_their_inputs(alice: Person, make_server: MakeServer) -> None:
+def test_the_page_of_a_server_shows_its_tools_and_their_inputs(
+    alice: Person, bob: Person, make_server: MakeServer
+) -> None:
     server = make_server("Docs")
     store_tools(server, TOOLS, seen_by=None, now=timezone.now())
     page = alice.browser().get("/hub/servers/docs/")
@@ -134,6 +136,8 @@ def test_the_page_of_a_server_shows_its_tools_and_their_inputs(alice: Person, ma
     assert "string | null" in words
     assert "Reads &lt;b&gt;one&lt;/b&gt; page." in page.content.decode()
     assert "/hub/playground/?server=docs&tool=read_page" in html_of(page)
+    seen_by_member = bob.browser().get("/hub/servers/docs/")
+    assert "read_page" in text_of(seen_by_member) and "playground/?" not in html_of(seen_by_member)
     assert "No tool matches" in text_of(alice.browser().get("/hub/servers/docs/", {"q": "translate"}))
 
 

@@ -259,13 +259,15 @@ def test_the_organizations_connection_is_for_an_admin_to_widen(place: Site, alic
     place.provider.add_client(ProviderClient.with_secret("robot", "s3cret", grant_types=("client_credentials",)))
     fields = {"auth_type": AuthType.CLIENT_CREDENTIALS, "client_id": "robot", "client_secret": "s3cret"}
     add_server(place, alice, **fields, scopes=["read"])
-    answer = api(bob).post(f"{SERVERS}/docs/tools/call", {"name": "add", "arguments": {"a": 1, "b": 2}})
+    agent = save_agent(Agent(name="Helper"), actor=alice.actor, server_ids=[McpServer.objects.get().pk])
+    url = f"{AGENTS}/{agent.slug}/tools/call"
+    answer = api(bob).post(url, {"name": name_of(agent, "add"), "arguments": {"a": 1, "b": 2}})
     told = answer.json()
     assert (answer.status_code, told["code"]) == (502, "insufficient_scope")
     assert "write" in told["detail"] and "admin can add these scopes to Docs sign-in" in told["hint"]
     connection = Connection.objects.get()
     assert (connection.status, connection.wanted_scopes) == ("connected", [])
-    assert api(bob).post(f"{SERVERS}/docs/tools/call", {"name": "echo", "arguments": {"text": "x"}}).status_code == 200
+    assert api(bob).post(url, {"name": name_of(agent, "echo"), "arguments": {"text": "x"}}).status_code == 200
 
 
 def test_a_derived_sign_in_cannot_be_widened_by_a_consent(place: Site, alice: Person) -> None:

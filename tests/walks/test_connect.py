@@ -29,9 +29,11 @@ def test_a_person_connects_and_calls_with_their_own_token(alice: Person, bob: Pe
         done = person.api().get(CALLBACK, callback_params(location))
         assert done.json()["status"] == "connected"
 
+    body = {"name": "Helper", "mcp_server_config_ids": [notes.pk]}
+    path = f"/api/v1/config/agent/{alice.api().post('/api/v1/config/agent', body).json()['id']}/tools"
     for person, name in ((alice, "Ada Park"), (bob, "Ben Okafor")):
-        path = f"/api/v1/config/mcp-server/{notes.pk}/tools/call"
-        result = person.api().post(path, {"name": "whoami"}).json()["result"]
+        tool = next(tool for tool in person.api().get(path).json()["results"] if tool["tool_name"] == "whoami")
+        result = person.api().post(f"{path}/call", {"name": tool["name"]}).json()["result"]
         assert result["structuredContent"]["name"] == name
 
 

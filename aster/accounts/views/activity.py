@@ -12,6 +12,7 @@ from aster.accounts.access import ActorRequest
 from aster.accounts.audit_words import TONES, action_words, describe_changes, object_words, via_words
 from aster.accounts.forms import ChangesFilter
 from aster.accounts.models import AuditEvent
+from aster.accounts.retention import changes_rule
 from aster.exports import Columns, export_rows
 from aster.pages import hub_page
 from aster.paging import page_of, query_without
@@ -42,6 +43,7 @@ def show_changes(request: ActorRequest) -> HttpResponse:
         "chips": [(label, words, query_without(request, name)) for name, label, words in filters.chips],
         "query": query_without(request),
         "export_url": reverse("admin:activity-export"),
+        "kept": changes_rule(request.actor.organization).in_words("Changes"),
     }
     return render(request, "accounts/activity.html", context)
 

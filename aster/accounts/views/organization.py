@@ -21,11 +21,12 @@ from aster.pages import add_errors, back, hub_page
 def edit_organization(request: ActorRequest) -> HttpResponse:
     request.actor.require_admin()
     organization = request.actor.organization
-    initial = {"name": organization.name, "scope_hierarchy": organization.scope_hierarchy}
+    names = ("name", "scope_hierarchy", "keep_calls_days")
+    initial = {name: getattr(organization, name) for name in names}
     form = OrganizationForm(request.POST or None, initial=initial)
     if request.method == "POST" and form.is_valid():
-        organization.name = form.cleaned_data["name"]
-        organization.scope_hierarchy = form.cleaned_data["scope_hierarchy"]
+        for name in names:
+            setattr(organization, name, form.cleaned_data[name])
         try:
             services.update_organization(organization, actor=request.actor)
         except AsterError as error:
