@@ -8,6 +8,7 @@ from agents import api_shapes as shapes
 from agents.models import CallOutcome
 from agents.serializers import AgentIn, LlmConfigIn
 from aster.accounts.audit import REDACTED
+from aster.accounts.audit_words import VIAS
 from aster.openapi import (
     PAGE_PARAMETERS,
     ErrorOut,
@@ -220,7 +221,7 @@ LIST_CALLS: Operation = operation(
         *PAGE_PARAMETERS,
         filter_parameter("outcome", "Only calls that ended so.", CallOutcome.values),
         filter_parameter("tool_name", "Only calls of the tool with this name."),
-        filter_parameter("via", "Only calls that came this way: api, gateway, page, task."),
+        filter_parameter("via", f"Only calls that came this way: {', '.join(VIAS)}."),
     ),
     response=page_of("ToolCallPage", shapes.ToolCallOut), example=page_example(TOOL_CALL),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from rest_framework import serializers
 from agents.models import ApprovalStatus, Approver, Author, CallOutcome, LlmProtocol, MessageState
 from agents.serializers import ASKED
 from agents.services.explain import STATUSES, TITLES
+from aster.accounts.audit_words import VIAS
 from integrations.api_shapes import ConnectionRequiredOut
 
 STEP_STATUS = list(STATUSES)
@@ -122,7 +123,7 @@ class ApprovalOut(serializers.Serializer[Any]):
     arguments = serializers.DictField(help_text="Exactly what the call would send")
     arguments_sha256 = serializers.CharField(help_text="As the audit trail has it")
     user = serializers.CharField(help_text="Who made the call")
-    via = serializers.CharField(help_text="api, gateway, page or task")
+    via = serializers.CharField(help_text=", ".join(VIAS))
     created_at = serializers.DateTimeField()
     expires_at = serializers.DateTimeField()
     decided_by = serializers.CharField(allow_null=True)
@@ -139,7 +140,7 @@ class ToolCallOut(serializers.Serializer[Any]):
     outcome = serializers.ChoiceField(choices=CallOutcome.choices)
     error_code = serializers.CharField(allow_blank=True)
     duration_ms = serializers.IntegerField()
-    via = serializers.CharField(help_text="api, gateway, page or task")
+    via = serializers.CharField(help_text=", ".join(VIAS))
     request_id = serializers.CharField(allow_blank=True)
     agent_id = serializers.IntegerField(allow_null=True)
     server_id = serializers.IntegerField(allow_null=True)

@@ -25,14 +25,18 @@ _TYPES = {"csv": "text/csv; charset=utf-8", "jsonl": "application/x-ndjson; char
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def export_rows(request: HttpRequest, rows: QuerySet[M], columns: Columns, *, name: str) -> StreamingHttpResponse:
+def export_rows(
+    request: HttpRequest, rows: QuerySet[M], columns: Columns, *, name: str, words: Columns | None = None
+) -> StreamingHttpResponse:
     """Stream `rows`, newest first, as `?format=csv` or `jsonl`; `columns` maps a heading to the value of a row.
 
+    JSON lines hold the codes of the API. In a spreadsheet `words`, what the pages say, take the place of some.
     Under ASGI each batch is read off the event loop, so that a long export holds up nobody.
     """
     kind = request.GET.get("format", "csv")
     if kind not in _TYPES:
         raise InvalidInput("Export as csv or jsonl.")
+    columns = {**columns, **(words or {})} if kind == "csv" else columns
     asgi = isinstance(request, ASGIRequest)
     content = _async_content(rows, columns, kind) if asgi else _content(rows, columns, kind)
     filename = f"{name}-{timezone.now():%Y-%m-%d}.{kind}"

@@ -32,7 +32,7 @@ OUTCOME_TONES = {
 COLUMNS: Columns = {
     "at": lambda call: call.at.isoformat(),
     "user": lambda call: call.user_label,
-    "via": via_words,
+    "via": lambda call: call.via,
     "agent": lambda call: call.agent.name if call.agent else None,
     "server": lambda call: call.server_label,
     "tool": lambda call: call.tool_name,
@@ -42,6 +42,7 @@ COLUMNS: Columns = {
     "duration_ms": lambda call: call.duration_ms,
     "request_id": lambda call: call.request_id,
 }
+WORDS: Columns = {"via": via_words, "outcome": lambda call: call.get_outcome_display()}
 
 
 def _show(call: ToolCall) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def show_calls(request: ActorRequest) -> HttpResponse:
 def export_calls(request: ActorRequest) -> HttpResponseBase:
     filters = CallsFilter(request.GET, actor=request.actor)
     rows = filters.apply(visible_calls(request.actor)).select_related("agent")
-    return export_rows(request, rows, COLUMNS, name="tool-calls")
+    return export_rows(request, rows, COLUMNS, name="tool-calls", words=WORDS)
 
 
 @require_GET

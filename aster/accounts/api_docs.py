@@ -5,6 +5,7 @@ from __future__ import annotations
 from aster.accounts import api_shapes as shapes
 from aster.accounts.access import KEY_SCOPES
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
+from aster.accounts.audit_words import VIAS
 from aster.openapi import (
     PAGE_PARAMETERS,
     Operation,
@@ -105,7 +106,7 @@ LIST_EVENTS: Operation = operation(
         filter_parameter("action", "Only this action, such as created, updated, deleted, connected."),
         filter_parameter("object_type", "Only objects of this kind, such as mcpserver."),
         filter_parameter("object_id", "Only the object with this id."),
-        filter_parameter("via", "Only changes that came this way: page, api, cli, task."),
+        filter_parameter("via", f"Only changes that came this way: {', '.join(VIAS)}."),
     ),
     response=page_of("AuditEventPage", shapes.AuditEventOut), example=page_example(EVENT),
 )  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 from rest_framework import serializers
 
+from aster.accounts.audit_words import VIAS
 from aster.accounts.models import Role
 
 KEY_STATE = ["active", "expired", "revoked"]
@@ -57,7 +58,7 @@ class AuditEventOut(serializers.Serializer[Any]):
     actor = serializers.CharField()
     id = serializers.IntegerField()
     at = serializers.DateTimeField()
-    via = serializers.CharField(help_text="page, api, cli or task")
+    via = serializers.CharField(help_text=", ".join(VIAS))
     action = serializers.CharField()
     object_type = serializers.CharField()
     object_id = serializers.CharField()

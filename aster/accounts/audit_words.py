@@ -19,6 +19,9 @@ ACTIONS = {
     "disabled": "switched off",
     "assigned": "assigned servers to",
     "switched_tools": "switched tools of",
+    "set_approver": "set who approves calls of",
+    "approved": "approved",
+    "denied": "denied",
     "connected": "connected",
     "disconnected": "disconnected",
     "connection_error": "lost the connection",
@@ -40,6 +43,8 @@ OBJECTS = {
     "apikey": "API key",
     "organization": "organization",
     "tool": "tool",
+    "approval": "approval",
+    "scheduledtask": "scheduled task",
 }
 VIAS = {
     **{"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"},

@@ -375,6 +375,40 @@ def test_tool_calls_are_the_other_tab(alice: Person, bob: Person) -> None:
     assert "tool_of_Bob" in exported and "tool_of_Alice" not in exported
 
 
+def test_page_and_spreadsheet_have_the_words_api_and_json_lines_the_codes(alice: Person) -> None:
+    ToolCall.objects.create(
+        organization=alice.organization, user=alice.user, user_label=alice.user.email, tool_name="t",
+        via="gateway", outcome=CallOutcome.CONNECTION_REQUIRED,
+    )  # fmt: skip
+    an_event(alice, action="switched_tools", object_type="mcpserver", via="schedule")
+    browser, words, codes = alice.browser(), ("MCP client", "Connection required"), ("gateway", "connection_required")
+
+    def exported(path: str) -> tuple[dict[str, str], dict[str, str]]:
+        sheet = text_of(browser.get(f"/hub/{path}export/?format=csv"))[1:]
+        return next(csv.DictReader(io.StringIO(sheet))), json.loads(
+            text_of(browser.get(f"/hub/{path}export/?format=jsonl"))
+        )
+
+    sheet, line = exported("activity/calls/")
+    (shown,) = alice.api().get("/api/v1/tool_calls").json()["results"]
+    assert all(each in text_of(browser.get("/hub/activity/calls/")) for each in words)
+    assert (sheet["via"], sheet["outcome"]) == words
+    assert (line["via"], line["outcome"]) == (shown["via"], shown["outcome"]) == codes
+
+    AuditEvent.objects.exclude(via="schedule").delete()
+    sheet, line = exported("activity/")
+    (shown,) = alice.api().get("/api/v1/audit_events?via=schedule").json()["results"]
+    assert (sheet["via"], sheet["action"], sheet["object_type"]) == (
+        "Scheduled task",
+        "switched tools of",
+        "MCP server",
+    )
+    names = ("via", "action", "object_type")
+    assert (
+        [line[name] for name in names] == [shown[name] for name in names] == ["schedule", "switched_tools", "mcpserver"]
+    )
+
+
 @pytest.mark.parametrize("path", ["members/", "api-keys/", "activity/", "activity/calls/"])
 def test_more_rows_cost_no_more_queries(alice: Person, path: str) -> None:
     def add(count: int) -> None:

@@ -20,7 +20,7 @@ from aster.paging import page_of, query_without
 COLUMNS: Columns = {
     "at": lambda event: event.at.isoformat(),
     "actor": lambda event: event.actor_label,
-    "via": via_words,
+    "via": lambda event: event.via,
     "action": lambda event: event.action,
     "object_type": lambda event: event.object_type,
     "object_id": lambda event: event.object_id,
@@ -28,6 +28,7 @@ COLUMNS: Columns = {
     "changes": lambda event: event.changes,
     "request_id": lambda event: event.request_id,
 }
+WORDS: Columns = {"via": via_words, "action": action_words, "object_type": object_words}
 
 
 @require_GET
@@ -70,4 +71,4 @@ def _show(event: AuditEvent) -> dict[str, object]:
 def export_changes(request: ActorRequest) -> HttpResponseBase:
     filters = ChangesFilter(request.GET, actor=request.actor)
     rows = filters.apply(services.visible_events(request.actor))
-    return export_rows(request, rows, COLUMNS, name="changes")
+    return export_rows(request, rows, COLUMNS, name="changes", words=WORDS)
