@@ -85,23 +85,32 @@ class LlmConfigForm(forms.ModelForm[LlmConfig]):
 
 class ScheduleForm(forms.ModelForm[ScheduledTask]):
     cron = forms.CharField(
-        label="Cron line",
+        label="At set times, as a cron line",
         required=False,
         max_length=100,
-        help_text="Five fields: minute, hour, day, month, weekday. 0 9 * * 1-5 is nine o'clock from Monday to Friday.",
+        help_text="Minute, hour, day, month, weekday. 0 9 * * 1-5 is nine o'clock from Monday to Friday, 30 7 1 * * "
+        "half past seven on the first of each month.",
         widget=forms.TextInput(attrs={"class": "mono", "autocomplete": "off", "spellcheck": "false"}),
     )
     every_minutes = forms.IntegerField(
-        label="Or every … minutes", required=False, min_value=1, max_value=525_600, help_text="Instead of a cron line."
+        label="Or every … minutes",
+        required=False,
+        min_value=1,
+        max_value=525_600,
+        help_text="60 is hourly, 1440 daily.",
     )
     time_zone = forms.ChoiceField(choices=[(zone, zone) for zone in time_zones()], initial="UTC")
 
     class Meta:
         model = ScheduledTask
         fields = ("name", "agent", "prompt", "cron", "time_zone", "overlap", "notifies_failures")
-        labels = {"overlap": "If the run before has not ended", "notifies_failures": "Mail me when a run fails"}
+        labels = {
+            "prompt": "Message",
+            "overlap": "If the run before has not ended",
+            "notifies_failures": "Mail me when a run fails",
+        }
         widgets = {"prompt": forms.Textarea(attrs={"rows": 5})}
-        help_texts = {"prompt": "What you would write to the agent. It works with your connections, as you."}
+        help_texts = {"prompt": "What you would write to the agent in a chat. It works as you, with your connections."}
 
     field_order = ("name", "agent", "prompt", "cron", "every_minutes", "time_zone", "overlap", "notifies_failures")
 
@@ -113,6 +122,8 @@ class ScheduleForm(forms.ModelForm[ScheduledTask]):
         agents.empty_label = "Choose an agent" if agents.queryset else "No agent has a model yet"
         if self.instance.every_seconds:
             self.fields["every_minutes"].initial = max(1, self.instance.every_seconds // 60)
+        if self.instance.pk is None and not self.is_bound:
+            self.fields["time_zone"].widget.attrs["data-own-zone"] = ""
 
     def clean(self) -> dict[str, Any]:
         values = super().clean() or self.cleaned_data

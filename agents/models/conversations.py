@@ -61,7 +61,8 @@ class Message(models.Model):
     """One entry of a conversation, in the order of its id.
 
     The model's entries carry the calls it asked for: `{"id", "name", "arguments"}`. A tool's entry answers one of them
-    (`call_id`); `facts` is what people are shown about it: outcome, duration_ms, server, connection, code, connect.
+    (`call_id`); `facts` is what people are shown about it: outcome, duration_ms, server, connection, code, connect,
+    approval.
     """
 
     conversation = models.ForeignKey(Conversation, on_delete=models.CASCADE, related_name="messages")

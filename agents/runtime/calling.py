@@ -13,6 +13,7 @@ from agents.models import CallOutcome
 from agents.runtime.history import MAX_ARGUMENTS, capped, result_text
 from agents.runtime.session import AgentSession
 from agents.schema_check import check_arguments
+from agents.services.approvals import ApprovalRequired
 from agents.services.calls import AgentTool, outcome_of
 from agents.services.links import connect_link, connection_words
 from aster.accounts.access import Actor
@@ -71,6 +72,8 @@ class Calling:
         except AsterError as error:
             facts |= {"outcome": _outcome(error), "code": error.code}
             text = capped(f"{error.message} {getattr(error, 'hint', '')}".strip())
+            if isinstance(error, ApprovalRequired):
+                facts["approval"] = error.extra["approval_id"]
             if isinstance(error, ConnectionRequired) and found:
                 facts["connect"] = await self._announce(found.server.pk, found.server.name, error)
                 text += " The person is shown a link for it: ask them to use it and to tell you when it is done."

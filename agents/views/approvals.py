@@ -90,17 +90,19 @@ def show_approval(request: ActorRequest, pk: int) -> HttpResponse:
 @hub_page
 def approve_call(request: ActorRequest, pk: int) -> HttpResponse:
     approval = approvals.approve(approvals.find_approval(pk, actor=request.actor), actor=request.actor)
-    messages.success(request, f"Approved. The same call of {approval.tool_name} goes through once.")
-    return _onwards(request, pk)
+    return _onwards(request, pk, f"Approved. The same call of {approval.tool_name} goes through once.")
 
 
 @require_POST
 @hub_page
 def deny_call(request: ActorRequest, pk: int) -> HttpResponse:
     approval = approvals.deny(approvals.find_approval(pk, actor=request.actor), actor=request.actor)
-    messages.success(request, f"Denied. This call of {approval.tool_name} is refused.")
-    return _onwards(request, pk)
+    return _onwards(request, pk, f"Denied. This call of {approval.tool_name} is refused.")
 
 
-def _onwards(request: ActorRequest, pk: int) -> HttpResponse:
-    return redirect("admin:approvals") if request.POST.get("from") == "list" else redirect("admin:approval", pk)
+def _onwards(request: ActorRequest, pk: int, words: str) -> HttpResponse:
+    """Back to where the button was; the page of one approval says itself what became of it."""
+    if request.POST.get("from") != "list":
+        return redirect("admin:approval", pk)
+    messages.success(request, words)
+    return redirect("admin:approvals")

@@ -131,7 +131,7 @@ def _page(actor: Actor, agent: Agent, conversation: Conversation | None = None) 
         "agent": agent,
         "tabs": agent_tabs(agent, "agent-chat"),
         "conversation": conversation,
-        "thread": thread_of(conversation) if conversation else Thread([]),
+        "thread": thread_of(conversation, actor) if conversation else Thread([]),
         "banners": _banners(actor, agent),
         "here": here,
         "base_url": reverse("admin:agent-chat", args=[agent.slug]),

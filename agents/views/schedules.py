@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from agents.forms import ScheduleForm
-from agents.models import ScheduledTask
+from agents.models import RunStatus, ScheduledTask
 from agents.services import schedules
 from aster.accounts.access import ActorRequest
 from aster.errors import AsterError
@@ -22,9 +22,10 @@ from aster.paging import page_of, query_without
 @require_GET
 @hub_page
 def list_tasks(request: ActorRequest) -> HttpResponse:
-    rows = ScheduledTask.objects.visible_to(request.actor).select_related("agent", "created_by")
-    page = page_of(request, schedules.with_last_run(rows).order_by(Lower("name"), "pk"))
-    context = {"page": page, "query": query_without(request)}
+    tasks = ScheduledTask.objects.visible_to(request.actor).select_related("agent", "created_by")
+    page = page_of(request, schedules.with_last_run(tasks).order_by(Lower("name"), "pk"))
+    rows = [(task, schedules.describe_schedule(task)) for task in page]
+    context = {"page": page, "rows": rows, "query": query_without(request)}
     return render(request, "agents/schedules.html", context)
 
 
@@ -58,14 +59,17 @@ def _edit(request: ActorRequest, task: ScheduledTask) -> HttpResponse:
 def show_task(request: ActorRequest, pk: int) -> HttpResponse:
     task = schedules.find_task(pk, actor=request.actor)
     is_own = task.created_by_id == request.actor.person.pk
+    is_due = bool(task.next_run_at and task.next_run_at <= timezone.now())
+    page = page_of(request, schedules.runs_of(task))
     context = {
         "task": task,
         "words": schedules.describe_schedule(task),
         "upcoming": schedules.upcoming(task) if task.is_enabled else [],
-        "page": page_of(request, schedules.runs_of(task)),
+        "page": page,
         "query": query_without(request),
         "is_own": is_own,
-        "is_due": bool(task.next_run_at and task.next_run_at <= timezone.now()),
+        "is_due": is_due,
+        "is_moving": is_due or any(run.status == RunStatus.RUNNING for run in page),
     }
     return render(request, "agents/schedule.html", context)
 
@@ -85,7 +89,7 @@ def switch_task(request: ActorRequest, pk: int) -> HttpResponse:
 def run_task(request: ActorRequest, pk: int) -> HttpResponse:
     task = schedules.find_task(pk, actor=request.actor)
     schedules.run_now(task, actor=request.actor)
-    messages.success(request, f"{task} runs in a moment.")
+    messages.success(request, f"{task} starts in a few seconds.")
     return redirect("admin:schedule", task.pk)
 
 

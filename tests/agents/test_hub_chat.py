@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from agents.models import Agent, Author, Conversation, LlmConfig, Message, MessageState
+from agents.models import Agent, Approval, Author, Conversation, LlmConfig, Message, MessageState
 from agents.schema_form import ArgumentsForm
-from agents.services import conversations
+from agents.services import approvals, conversations
 from agents.services.agents import save_agent
 from aster.demo.scripted_model import MODEL
 from aster.demo.world import DemoWorld
@@ -205,6 +205,28 @@ def test_a_call_that_waits_for_approval_leads_there(bob: Person, agent: Agent) -
     Message.objects.create(conversation=conversation, author=Author.TOOL, call_id="c1", text=words, facts=facts)
     page = text_of(bob.browser().get(url_of(conversation)))
     assert '<a href="https://aster.test/hub/approvals/7/"' in page and "first: <a" in page and "<b>" not in page
+
+
+def test_a_call_tells_what_becomes_of_its_approval_and_how_to_go_on(alice: Person, bob: Person, agent: Agent) -> None:
+    server, words = McpServer.objects.get(), "What is the weather in Oslo?"
+    approvals.set_approver(agent, server, "get_forecast", "caller", actor=alice.actor)
+    page = text_of(bob.browser().post("/hub/agent/helper/chat/", {"text": words}, follow=True))
+    waiting, begun = Approval.objects.get(), Conversation.objects.get()
+    assert "Nothing was sent to Weather yet. Look at the call and approve it" in page and "Ask again" not in page
+    assert f'href="/hub/approvals/{waiting.pk}/"' in page and "Waits for approval" in page
+    approvals.approve(waiting, actor=bob.actor)
+    page = text_of(bob.browser().get(url_of(begun)))
+    assert "Ask again</span>" in page and f'name="text" value="{words}"' in page and "Approved, not used yet" in page
+    page = text_of(bob.browser().post(url_of(begun), {"text": words}, follow=True))
+    assert "It was approved, and made." in page and "Forecast for Oslo" in page and "Ask again" not in page
+
+
+def test_a_call_that_an_admin_must_approve_or_that_was_denied_says_so(alice: Person, bob: Person, agent: Agent) -> None:
+    approvals.set_approver(agent, McpServer.objects.get(), "get_forecast", "admin", actor=alice.actor)
+    page = text_of(bob.browser().post("/hub/agent/helper/chat/", {"text": "The weather in Oslo"}, follow=True))
+    assert "An admin has to approve this call" in page and "Look at the call" not in page
+    approvals.deny(Approval.objects.get(), actor=alice.actor)
+    assert "Alice denied this call." in text_of(bob.browser().get(url_of(Conversation.objects.get())))
 
 
 def test_a_failed_answer_is_one_line_with_try_again(bob: Person, agent: Agent) -> None:

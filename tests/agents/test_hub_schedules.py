@@ -86,7 +86,7 @@ def test_run_now_makes_it_due_and_delete_asks_first(bob: Person, agent: Agent) -
     task, browser = task_of(bob, agent), bob.browser()
     browser.post(f"/hub/schedules/{task.pk}/run/")
     assert ScheduledTask.objects.get().next_run_at <= timezone.now()  # type: ignore[operator]
-    assert "As soon as a worker is free" in browser.get(f"/hub/schedules/{task.pk}/").text
+    assert "Now: it starts in a few seconds" in browser.get(f"/hub/schedules/{task.pk}/").text
     assert "cannot be undone" in browser.get(f"/hub/schedules/{task.pk}/delete/").text
     browser.post(f"/hub/schedules/{task.pk}/delete/")
     assert not ScheduledTask.objects.exists()

@@ -99,12 +99,11 @@ def test_a_wrong_scope_is_told_and_what_was_entered_stays(alice: Person, bob: Pe
 
 
 def test_the_switch_says_how_many_tools_it_blocks(alice: Person, crm: McpServer) -> None:
-    assert "now 3 of 3" in text_of(alice.browser().get(PAGE))
+    assert "(3 of 3 now)" in text_of(alice.browser().get(PAGE))
     alice.browser().post(PAGE, {field(crm, "tool_0"): "a:read", "strict_scopes": "on"})
     page = text_of(alice.browser().get(PAGE))
-    assert (
-        "On: tools without scopes are blocked for everybody, now 2 of 3" in page and page.count("Blocked</span>") == 2
-    )
+    assert "On: a tool without a scope is blocked for everybody (2 of 3 now)" in page
+    assert page.count("Blocked</span>") == 2
 
 
 def test_an_agent_without_tools_leads_to_choosing_servers(alice: Person) -> None:

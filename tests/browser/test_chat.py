@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from agents.models import Agent, Author, Conversation, LlmConfig, ToolCall
 from agents.services.agents import save_agent
+from agents.services.approvals import set_approver
 from aster.demo.scripted_model import MODEL
 from aster.demo.world import DemoWorld
 from integrations.models import Connection, McpServer
@@ -159,3 +160,26 @@ def test_shift_and_enter_make_a_new_line_and_html_stays_text(
     idle(hub)
     expect(hub.locator(".bubble b")).to_have_count(0)
     assert Conversation.objects.get().messages.first().text == "<b>one</b>\ntwo"  # type: ignore[union-attr]
+
+
+def test_a_call_is_approved_in_another_tab_and_asked_for_again(
+    hub: Page, aster: str, alice: Person, agent: Agent, accessible: AxeCheck
+) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        server = pool.submit(McpServer.objects.get, name="Acme Weather").result()
+        pool.submit(set_approver, agent, server, "get_forecast", "caller", actor=alice.actor).result()
+    sign_in(hub, aster, alice)
+    hub.goto(f"{aster}/hub/agent/{agent.slug}/chat/")
+    ask(hub, "What is the weather in Oslo?")
+    idle(hub)
+    accessible()
+    with hub.context.expect_page() as opened:
+        hub.get_by_role("link", name="See the approval").click()
+    opened.value.get_by_role("button", name="Approve once").click()
+    expect(opened.value.get_by_text("Make the same call again")).to_be_visible()
+    opened.value.close()
+    hub.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # what coming back to a tab does
+    accessible()
+    hub.get_by_role("button", name="Ask again").click()
+    expect(hub.get_by_text("Forecast for Oslo").last).to_be_visible()
+    expect(hub.get_by_text("It was approved, and made.")).to_be_visible()

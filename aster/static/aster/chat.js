@@ -50,6 +50,7 @@
     if (!message) {
       message = element("div", "message", "");
       message.id = `message-${id}`;
+      message.dataset.writing = ""; // or the next of the events of one swap takes it for the whole message
       part("thread").querySelector(".thinking")?.before(message);
       if (!message.isConnected) part("thread").append(message);
     }
@@ -188,6 +189,11 @@
       fetch(`${base()}stop/`, { method: "POST", headers: { "X-CSRFToken": token }, redirect: "manual" }).catch(() => {});
     }
   }, true);
+
+  // Back from signing in or approving in another tab: what waited may not wait any more.
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && !streaming && chat.dataset.conversation) draw();
+  });
 
   watch();
   if (chat.dataset.conversation) toEnd();

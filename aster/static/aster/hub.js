@@ -56,6 +56,12 @@
     showTheme(theme);
   });
 
+  // <select data-own-zone>: begins with the time zone of the device, if it is offered.
+  all("select[data-own-zone]").forEach((select) => {
+    const { timeZone } = Intl.DateTimeFormat().resolvedOptions();
+    if (all("option", select).some((option) => option.value === timeZone)) select.value = timeZone;
+  });
+
   // <div data-show-if="auth=oauth client=manual|dcr">: shown while every named control has one of its values;
   // a comma separates alternatives.
   const valueOf = (form, name) => {
