@@ -8,7 +8,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from agents.runtime import scheduled
-from agents.services import approvals, schedules
+from agents.services import approvals, schedules, tickets
 from aster.celery import enqueue
 
 # A run may take minutes. It must not take the workers that keep connections alive.
@@ -33,6 +33,7 @@ def run_task(pk: int) -> None:
 
 @shared_task(name="agents.tasks.delete_old")
 def delete_old() -> None:
-    """Drop the history of runs, and approvals with the arguments in them, that ended long ago."""
+    """Drop the history of runs, approvals with the arguments in them, and session tickets that ended long ago."""
     schedules.delete_old_runs()
     approvals.delete_old()
+    tickets.delete_old()

@@ -37,11 +37,13 @@ OBJECTS = {
     "membership": "member",
     "apikey": "API key",
     "organization": "organization",
+    "sessionticket": "session ticket",
     "tool": "tool",
 }
 VIAS = {
     **{"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"},
     "schedule": "Scheduled task",
+    "embed": "Embedded page",
 }
 TONES = {
     "created": ("ok", "plus"),
