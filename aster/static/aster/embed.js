@@ -15,11 +15,11 @@ ul { margin: 0; padding: 0; list-style: none; border: 1px solid var(--line); bor
 ul:empty { display: none; }
 li { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; padding: .75rem 1rem; }
 li + li { border-top: 1px solid var(--line); }
-.about { flex: 1 1 12rem; overflow-wrap: anywhere; }
+.about { flex: 1 1 9rem; overflow-wrap: anywhere; }
 .name { display: block; font-weight: 600; }
-.state, .reason { margin: 0; font-size: .875rem; color: var(--aster-muted, inherit); }
-.state::before { content: "● "; }
-.connected::before { color: light-dark(#1a8a5c, #4cc38a); }
+.state, .reason { margin: 0; font-size: .875rem; color: var(--aster-muted, color-mix(in srgb, currentColor 80%, #888)); }
+.state::before { content: "○ "; }
+.connected::before { content: "● "; color: light-dark(#1a8a5c, #4cc38a); }
 .needs_reconnect::before, .message { color: light-dark(#b4232b, #ff9b9b); }
 .message:empty { display: none; }
 button { font: inherit; min-height: 2.25rem; padding: .25rem .875rem; cursor: pointer; color: inherit;
@@ -143,9 +143,7 @@ button:focus-visible { outline: 2px solid var(--aster-ring, light-dark(#6f68ee, 
       if (at) list.querySelector(`[data-server="${at}"] button`)?.focus();
     }
 
-    function button(part, text, press) {
-      return Object.assign(make("button", part, text), { type: "button", onclick: press });
-    }
+    const button = (part, text, onclick) => Object.assign(make("button", part, text), { type: "button", onclick });
 
     function row(server) {
       const made = make("li", "server"), about = make("div", "about");
