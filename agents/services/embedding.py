@@ -18,7 +18,7 @@ from agents.services.agents import assigned_servers
 from agents.services.tickets import actor_for
 from aster import crypto
 from aster.accounts.access import CONNECT, Actor
-from aster.accounts.models import is_row_id
+from aster.accounts.models import User, is_row_id
 from aster.errors import InvalidInput, NotAllowed, NotFound
 from integrations.models import Connection, ConnectionStatus, McpServer
 from integrations.oauth.token_requests import Revocation
@@ -107,8 +107,11 @@ def invite(ticket: SessionTicket, server: McpServer, *, actor: Actor) -> Invitat
     return Invitation(row, code, proof)
 
 
-def find_invitation(code: str) -> EmbeddedSignIn:
-    """The sign-in that an address stands for, unless it was begun already or is too old. Looking spends nothing."""
+def find_invitation(code: str, visitor: User | None) -> EmbeddedSignIn:
+    """The sign-in that an address stands for, unless it was begun already or is too old. Looking spends nothing.
+
+    `visitor` is who is signed in to Aster in this browser, if somebody is: nobody connects an account for another.
+    """
     rows = EmbeddedSignIn.objects.select_related(
         "ticket__organization", "ticket__user", "ticket__made_by", "ticket__api_key", "server__auth_config"
     )
@@ -117,6 +120,9 @@ def find_invitation(code: str) -> EmbeddedSignIn:
         words = "This link was used already or is older than five minutes. Press Connect again on the page you were on."
         raise NotFound(words, code="link_used")
     _actor_of(row)
+    if visitor is not None and visitor != row.ticket.user:
+        words = f"This is for {row.ticket.user.email}, and you are signed in to Aster as {visitor.email}."
+        raise NotAllowed(f"{words} Nothing was connected. If you did not ask for it yourself, do nothing.")
     return row
 
 

@@ -65,7 +65,7 @@ def connect(request: HttpRequest) -> HttpResponse:
     """Says who is about to connect what, and for which page; Continue begins the sign-in in this browser."""
     code = request.POST.get("code", "") if request.method == "POST" else request.GET.get("code", "")
     try:
-        row = embedding.find_invitation(code)
+        row = embedding.find_invitation(code, request.user if request.user.is_authenticated else None)
     except AsterError as error:
         return _private(_show_failure(request, error))
     if request.method != "POST":

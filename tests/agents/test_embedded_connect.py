@@ -125,6 +125,15 @@ def test_a_link_that_was_sent_to_somebody_else_begins_nothing(embedding: Embeddi
     assert press_continue(window(), address, proof).status_code == 200
 
 
+def test_who_is_signed_in_as_somebody_else_connects_nothing(embedding: Embedding, alice: Person, bob: Person) -> None:
+    address, proof = embedding.press_connect()
+    refused = alice.browser().get(address)
+    assert refused.status_code == 403 and "you are signed in to Aster as alice@acme.test" in text_of(refused)
+    posted = alice.browser().post("/embed/connect/", {"code": address.split("code=")[1], "proof": proof})
+    assert posted.status_code == 403 and not PendingAuthorization.objects.exists()
+    assert bob.browser().get(address).status_code == 200
+
+
 def test_another_site_cannot_press_continue(embedding: Embedding) -> None:
     address, proof = embedding.press_connect()
     code = address.split("code=")[1]

@@ -1,4 +1,4 @@
-// Which accounts an agent needs, and Connect for each, on a page of your own app: docs/embedding.md.
+// An agent's accounts, with Connect and Disconnect, on a page of your own: docs/embedding.md.
 //   const aster = Aster.mount(element, { url, agent, getTicket });
 (() => {
   "use strict";
@@ -17,14 +17,15 @@ li { display: flex; flex-wrap: wrap; gap: .5rem; align-items: center; padding: .
 li + li { border-top: 1px solid var(--line); }
 .about { flex: 1 1 9rem; overflow-wrap: anywhere; }
 .name { display: block; font-weight: 600; }
-.state, .reason { margin: 0; font-size: .875rem; color: var(--aster-muted, color-mix(in srgb, currentColor 80%, #888)); }
+.state, .reason { margin: 0; font-size: .875rem;
+  color: var(--aster-muted, color-mix(in srgb, currentColor 80%, #888)); }
 .state::before { content: "○ "; }
 .connected::before { content: "● "; color: light-dark(#1a8a5c, #4cc38a); }
 .needs_reconnect::before, .message { color: light-dark(#b4232b, #ff9b9b); }
 .message:empty { display: none; }
-button { font: inherit; min-height: 2.25rem; padding: .25rem .875rem; cursor: pointer; color: inherit;
-  background: none; border: 1px solid var(--line); border-radius: var(--radius); }
-.connect { color: #fff; background: var(--accent); }
+button { font: inherit; padding: .4rem .875rem; cursor: pointer; color: inherit; background: none;
+  border: 1px solid var(--line); border-radius: var(--radius); }
+.connect { color: #fff; background: var(--accent); border-color: var(--accent); }
 button:hover { border-color: currentColor; }
 button:disabled { opacity: .6; cursor: progress; }
 button:focus-visible { outline: 2px solid var(--aster-ring, light-dark(#6f68ee, #8f8aff)); outline-offset: 2px; }`;

@@ -13,7 +13,8 @@ document.getElementById("ask").addEventListener("submit", async (event) => {
   try {
     const end = await aster.send(event.target.elements.text.value, (kind, data) => {
       if (kind === "text") answer.textContent += data.text;
-      if (kind === "banner") answer.textContent += `${data.text}\n`;
+      // An account is missing or lost: the list above offers Connect.
+      if (kind === "banner") aster.refresh();
     });
     if (end?.error) answer.textContent += end.error;
     event.target.reset();
