@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from agents import api_chat_docs as docs
 from agents.api import AgentView
-from agents.models import Conversation
+from agents.models import Agent, Conversation
 from agents.runtime import turns
 from agents.serializers import MessageIn, show_conversation, show_message
 from agents.services import conversations
@@ -27,7 +27,7 @@ class LastChangedFirst(CursorPages):
     ordering = ("-updated_at", "-id")
 
 
-class _AnyAccept(BaseContentNegotiation):
+class AnyAccept(BaseContentNegotiation):
     """Clients of event streams accept nothing else; refusals are JSON all the same."""
 
     def select_parser(self, request: Request, parsers: Any) -> Any:
@@ -39,19 +39,23 @@ class _AnyAccept(BaseContentNegotiation):
 
 class AgentMessages(AgentView):
     scopes: ClassVar = {"POST": CALL}
-    content_negotiation_class = _AnyAccept
+    content_negotiation_class = AnyAccept
 
     @extend_schema(**docs.SEND_MESSAGE)
     def post(self, request: Request, key: str) -> HttpResponseBase:
-        agent, body = self.agent(key), self.read(MessageIn, request)
-        given = {"conversation": body.get("conversation"), "input": body.get("input")}
-        conversation, message = conversations.say(agent, body["text"], self.actor, **given)
-        if request.query_params.get("stream") != "0":
-            return event_stream(turns.as_stream(conversation, actor=self.actor))
-        _, end = async_to_sync(turns.to_end)(conversation, actor=self.actor)
-        said = [show_message(row) for row in conversations.answer_to(message)]
-        shown = {"conversation": conversation.pk, "state": end["state"], "error": end["error"], "messages": said}
-        return Response(shown)
+        return send_message(self.agent(key), self.read(MessageIn, request), self)
+
+
+def send_message(agent: Agent, body: dict[str, Any], view: ActorView) -> HttpResponseBase:
+    """Say what `body` says, and answer with the stream of what happens, or with its end."""
+    given = {"conversation": body.get("conversation"), "input": body.get("input")}
+    conversation, message = conversations.say(agent, body["text"], view.actor, **given)
+    if view.request.query_params.get("stream") != "0":
+        return event_stream(turns.as_stream(conversation, actor=view.actor))
+    _, end = async_to_sync(turns.to_end)(conversation, actor=view.actor)
+    said = [show_message(row) for row in conversations.answer_to(message)]
+    shown = {"conversation": conversation.pk, "state": end["state"], "error": end["error"], "messages": said}
+    return Response(shown)
 
 
 def event_stream(content: Any) -> StreamingHttpResponse:

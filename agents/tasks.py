@@ -8,7 +8,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from agents.runtime import scheduled
-from agents.services import approvals, calls, schedules
+from agents.services import approvals, calls, schedules, tickets
 from aster.accounts import retention
 from aster.celery import enqueue
 
@@ -37,5 +37,6 @@ def delete_old() -> None:
     """Drop what has been kept for as long as it should be. docs/operations.md has all these rules."""
     schedules.delete_old_runs()
     approvals.delete_old()
+    tickets.delete_old()
     calls.delete_old_calls()
     retention.delete_old_changes()

@@ -44,6 +44,13 @@ class InvalidInput(AsterError):
     http_status = 400
 
 
+class NotSignedIn(AsterError):
+    """What the caller shows does not open this door, or not any more; `code` says which."""
+
+    code = "authentication_failed"
+    http_status = 401
+
+
 class NotAllowed(AsterError):
     """The caller is known, but the role or the key's scopes do not allow this."""
 

@@ -294,6 +294,8 @@ SPECTACULAR_SETTINGS = {
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
         {"name": "Chat", "description": "Talk to agents. Conversations are their person's alone."},
         {"name": "Approvals", "description": "Calls that wait for a person's word: see them, approve, deny."},
+        {"name": "Session tickets", "description": "Let a page of your own app act for one person, for a short time."},
+        {"name": "Embedded pages", "description": "What such a page may do; the ticket is the only way in."},
         {"name": "Organization", "description": "People, API keys and the audit trail."},
     ],
     "ENUM_NAME_OVERRIDES": {
@@ -307,5 +309,6 @@ SPECTACULAR_SETTINGS = {
         "MessageStateEnum": "agents.models.MessageState",
         "StepStatusEnum": "agents.api_shapes.STEP_STATUS",
         "RequiredStatusEnum": "integrations.api_shapes.REQUIRED_STATUS",
+        "EmbeddedServerStatusEnum": "agents.api_session_docs.SERVER_STATUS",
     },
 }

@@ -14,10 +14,13 @@ from agents import api as agents_api
 from agents import api_changes
 from agents import api_chat as chat_api
 from agents import api_schedules as schedules_api
+from agents import api_session as session_api
+from agents import api_tickets as tickets_api
+from agents.views import embedding as embedding_views
 from aster.accounts import api as accounts_api
 from aster.web import refuse
 from integrations import api as integrations_api
-from integrations.views import client_metadata_document, oauth_callback
+from integrations.views import client_metadata_document
 
 
 def healthz(request: HttpRequest) -> HttpResponse:
@@ -95,6 +98,13 @@ api_v1: list[URLPattern | URLResolver] = [
     path("approvals/<int:pk>/approve", agents_api.ApprovalApprove.as_view()),
     path("approvals/<int:pk>/deny", agents_api.ApprovalDeny.as_view()),
     path("tool_calls", agents_api.ToolCallList.as_view()),
+    path("session-tickets", tickets_api.TicketList.as_view()),
+    path("session-tickets/<int:pk>", tickets_api.TicketDetail.as_view()),
+    path("session", session_api.Session.as_view()),
+    path("session/agents/<str:key>/servers", session_api.SessionServers.as_view()),
+    path("session/agents/<str:key>/servers/<str:server>/connect", session_api.SessionConnect.as_view()),
+    path("session/agents/<str:key>/servers/<str:server>/disconnect", session_api.SessionDisconnect.as_view()),
+    path("session/agents/<str:key>/messages", session_api.SessionMessages.as_view()),
 ]
 
 urlpatterns: list[URLPattern | URLResolver] = [
@@ -102,7 +112,9 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", RedirectView.as_view(url="/hub/")),
     path("healthz", healthz),
     path("hub/", admin.site.urls),
-    path("api/mcp/oauth/callback", oauth_callback, name="oauth-callback"),
+    path("api/mcp/oauth/callback", embedding_views.oauth_callback, name="oauth-callback"),
+    path("embed/aster.js", embedding_views.embed_script, name="embed-script"),
+    path("embed/connect/", embedding_views.connect, name="embed-connect"),
     path("oauth/client-metadata.json", client_metadata_document, name="client-metadata"),
     path("api/v1/", include(api_v1)),
     path("api/openapi.json", SpectacularAPIView.as_view(urlconf="aster.urls"), name="schema"),

@@ -18,8 +18,9 @@ from django.core import serializers
 from django.db import connection as database
 from django.test import Client
 from joserfc import jwk
+from rest_framework.test import APIClient
 
-from agents.models import Agent, LlmConfig, ToolCall
+from agents.models import Agent, EmbeddedSignIn, LlmConfig, SessionTicket, ToolCall
 from agents.services.agents import save_agent, save_llm_config
 from aster.accounts.models import AuditEvent
 from aster.demo.world import DemoWorld
@@ -46,6 +47,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 KEY = jwk.generate_key("EC", "P-256").as_dict(private=True)
 CANARY = re.compile(r"canary-[a-z-]+-[0-9]+")
 LINK = re.compile(r'(?:href|action|hx-get)="(/[^"#]*)')
+TICKETS = (SessionTicket, EmbeddedSignIn)
 NEVER_VISITED = ("/logout", "/static/", "/export", "/api/mcp/", "/delete")
 
 
@@ -109,8 +111,19 @@ def tokens(alice: Person, world: DemoWorld) -> Iterator[set[str]]:
     Connection.objects.filter(pk=connection.pk).update(id_token=word("id-token"))
     _derive(notes, alice)
     pending = PendingAuthorization.objects.get()
-    yield {connection.access_token, connection.refresh_token, pending.verifier}
+    yield {connection.access_token, connection.refresh_token, pending.verifier, *_let_a_page_in(alice)}
     settings.ASTER_STDIO_COMMANDS.remove("/bin/true")
+
+
+def _let_a_page_in(alice: Person) -> set[str]:
+    """A session ticket, and a sign-in that was begun with it on a page of another app."""
+    body = {"agents": ["helper"], "scopes": ["aster:connect", "aster:call"], "origin": "https://app.example"}
+    ticket: str = alice.api().post("/api/v1/session-tickets", body).json()["ticket"]
+    page = APIClient()
+    page.credentials(HTTP_AUTHORIZATION=f"Bearer {ticket}", HTTP_ORIGIN="https://app.example")
+    invited = page.post("/api/v1/session/agents/helper/servers/notes/connect").json()
+    assert page.get("/api/v1/session/agents/helper/servers").status_code == 200
+    return {ticket, invited["proof"], invited["url"].partition("code=")[2]}
 
 
 def _add_key_client(alice: Person) -> None:
@@ -183,7 +196,7 @@ def test_no_page_shows_a_secret(alice: Person, bob: Person, tokens: set[str]) ->
 def test_no_api_body_shows_a_secret(alice: Person, tokens: set[str]) -> None:
     api = alice.api()
     lists = ("auth_configs", "config/mcp-server", "connections", "config/agent", "config/llm", "members", "api_keys")
-    for path in (*lists, "audit_events", "tool_calls", "organization"):
+    for path in (*lists, "audit_events", "tool_calls", "organization", "session-tickets"):
         body = api.get(f"/api/v1/{path}")
         assert body.status_code == 200
         assert not leaks(body.content.decode(), tokens), path
@@ -231,7 +244,7 @@ def test_no_stored_record_but_the_encrypted_one_holds_a_secret(alice: Person, to
     learned = McpServer.objects.values("last_test", "diagnosis")
     rows = [*AuditEvent.objects.values(), *ToolCall.objects.values(), *RefreshAttempt.objects.values(), *learned]
     assert not leaks(str(rows), tokens)
-    for model in (AuthConfig, McpServer, Connection, ClientRegistration, PendingAuthorization, LlmConfig):
+    for model in (AuthConfig, McpServer, Connection, ClientRegistration, PendingAuthorization, LlmConfig, *TICKETS):
         assert not leaks(serializers.serialize("json", model._default_manager.all()), tokens)
         assert not leaks(repr(list(model._default_manager.all())), tokens)
 

@@ -6,6 +6,7 @@ from agents.models.calls import CallOutcome, ToolCall
 from agents.models.conversations import Author, Conversation, ConversationQuerySet, Message, MessageState
 from agents.models.llm_configs import LlmConfig, LlmProtocol
 from agents.models.schedules import Overlap, RunStatus, ScheduledTask, ScheduledTaskQuerySet, TaskRun
+from agents.models.tickets import EmbeddedSignIn, SessionTicket, SessionTicketQuerySet
 
 __all__ = [
     "Agent",
@@ -19,6 +20,7 @@ __all__ = [
     "CallOutcome",
     "Conversation",
     "ConversationQuerySet",
+    "EmbeddedSignIn",
     "LlmConfig",
     "LlmProtocol",
     "Message",
@@ -27,6 +29,8 @@ __all__ = [
     "RunStatus",
     "ScheduledTask",
     "ScheduledTaskQuerySet",
+    "SessionTicket",
+    "SessionTicketQuerySet",
     "TaskRun",
     "ToolCall",
     "ToolGrant",

@@ -14,8 +14,14 @@ from aster.accounts.models import Organization, User
 
 class ConversationQuerySet(models.QuerySet["Conversation"]):
     def visible_to(self, actor: Actor) -> ConversationQuerySet:
-        """A conversation is its person's alone: admins read the record of calls, not what people write."""
-        return self.filter(organization=actor.organization, user=actor.user) if actor.user else self.none()
+        """A conversation is its person's alone: admins read the record of calls, not what people write.
+
+        On another app's page there are only those that were begun on its pages.
+        """
+        if actor.user is None:
+            return self.none()
+        mine = self.filter(organization=actor.organization, user=actor.user)
+        return mine.filter(origin=actor.origin) if actor.origin else mine
 
 
 class Conversation(models.Model):
@@ -25,6 +31,8 @@ class Conversation(models.Model):
     agent = models.ForeignKey(Agent, on_delete=models.CASCADE, related_name="conversations")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="conversations")
     title = models.CharField(max_length=200, blank=True)
+    # The other app on whose page it was begun with a session ticket, if it was
+    origin = models.CharField(max_length=200, blank=True, default="", editable=False)
     # Values for the agent's input_json_schema
     input = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)

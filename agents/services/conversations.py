@@ -58,7 +58,9 @@ def start_conversation(agent: Agent, actor: Actor, input: Mapping[str, Any] | No
     require_answers(agent)
     values = dict(input or {})
     _check_input(agent, values)
-    return Conversation.objects.create(organization=actor.organization, agent=agent, user=person, input=values)
+    return Conversation.objects.create(
+        organization=actor.organization, agent=agent, user=person, input=values, origin=actor.origin
+    )
 
 
 def require_answers(agent: Agent) -> None:

@@ -79,7 +79,8 @@ def _lacking(tool: str, needed: Iterable[str], actor: Actor) -> AsterError | Non
     if not missing:
         return None
     names = f"the scope{'' if len(missing) == 1 else 's'} {', '.join(missing)}"
-    who = "This API key" if actor.api_key else "You"
+    key = "This session ticket" if actor.origin else "This API key"
+    who = key if actor.api_key else "You"
     verb = "lacks" if actor.api_key else "lack"
     words = f"{who} {verb} {names}, which {tool[:100]} needs. Make a key with {'it' if len(missing) == 1 else 'them'},"
     extra = {"missing_scopes": missing}

@@ -17,23 +17,28 @@ SESSION_ORGANIZATION = "organization_id"
 
 # What an API key may be limited to. Other scopes (files:read, …) are the organization's own, for tools.
 READ, MANAGE, CONNECT, CALL = "aster:read", "aster:manage", "aster:connect", "aster:call"
+TICKETS = "aster:tickets"
 KEY_SCOPES = {
     "*": "Everything its owner may do",
     READ: "Read servers, agents, connections and tools",
     MANAGE: "Change servers, auth configs, agents and people; with aster:call, call servers directly",
     CONNECT: "Connect and disconnect the owner's accounts",
     CALL: "Call the tools of agents with the owner's connections",
+    TICKETS: "Make session tickets for members",
 }
 # `aster:*` is these and no more: not a tool's scope that happens to begin so.
 _OWN_HIERARCHY: Mapping[str, list[str]] = {
-    **{MANAGE: [READ], CONNECT: [READ], CALL: [READ]},
-    "aster:*": [MANAGE, CONNECT, CALL],
+    **{MANAGE: [READ], CONNECT: [READ], CALL: [READ], TICKETS: [READ]},
+    "aster:*": [MANAGE, CONNECT, CALL, TICKETS],
 }
 
 
 @dataclass(frozen=True)
 class Actor:
-    """The one who acts: a person (through a page, a key, a command) or Aster itself (`user` is None)."""
+    """The one who acts: a person (through a page, a key, a command) or Aster itself (`user` is None).
+
+    `origin` is the page of another app that they act on with a session ticket; empty everywhere else.
+    """
 
     organization: Organization
     user: User | None
@@ -42,6 +47,7 @@ class Actor:
     scopes: frozenset[str] = frozenset({"*"})
     api_key: ApiKey | None = None
     request_id: str = ""
+    origin: str = ""
 
     @classmethod
     def system(cls, organization: Organization, via: str = "task") -> Actor:
@@ -65,7 +71,8 @@ class Actor:
 
     def require_scope(self, scope: str) -> None:
         if not self.holds(scope):
-            raise NotAllowed(f"This API key lacks the scope {scope}.", code="missing_scope", extra={"scope": scope})
+            words = f"This {'session ticket' if self.origin else 'API key'} lacks the scope {scope}."
+            raise NotAllowed(words, code="missing_scope", extra={"scope": scope})
 
     def holds(self, scope: str) -> bool:
         # A key that carries a tool scope (files:read) is meant for calling; without this it could do nothing at all.

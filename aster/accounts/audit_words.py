@@ -42,6 +42,7 @@ OBJECTS = {
     "membership": "member",
     "apikey": "API key",
     "organization": "organization",
+    "sessionticket": "session ticket",
     "tool": "tool",
     "approval": "approval",
     "scheduledtask": "scheduled task",
@@ -49,6 +50,7 @@ OBJECTS = {
 VIAS = {
     **{"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"},
     "schedule": "Scheduled task",
+    "embed": "Embedded page",
 }
 TONES = {
     "created": ("ok", "plus"),

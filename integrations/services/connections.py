@@ -40,10 +40,14 @@ METADATA_AGE = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class Begun:
-    """Where to send the person, or the connection itself when nobody needs to consent."""
+    """Where to send the person, or the connection itself when nobody needs to consent.
+
+    `state_digest` finds the journey again, for who has more to do when it ends.
+    """
 
     authorization_url: str | None = None
     connection: Connection | None = None
+    state_digest: str = ""
 
 
 def begin_connection(
@@ -91,7 +95,8 @@ def begin_connection(
     journey = PendingAuthorization(redirect_uri=redirect_uri, return_to=return_to, derive=derive)
     journey.browser = crypto.digest(browser) if browser else ""
     journey.scopes = scopes_to_request(auth, current)
-    return Begun(authorization_url=_set_out(journey, auth, client, actor=actor))
+    url = _set_out(journey, auth, client, actor=actor)
+    return Begun(authorization_url=url, state_digest=journey.state_digest)
 
 
 def _is_connected(auth: AuthConfig | None, actor: Actor) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from integrations.models import AuthConfig, Connection
-from tests.aster.api_contract import ContractClient, api, document
+from tests.aster.api_contract import ContractClient, document
 from tests.conftest import Person
 
 # Calls write their records from another thread, which must see what is stored.
@@ -25,6 +25,7 @@ BODIES: list[bytes] = [
     b'{"name": "\\ud800"}', b'{"\\u0000": 1}', b"[" * 100_000, b'{"a":' * 60 + b"1" + b"}" * 60, b'{"a": 1e999}',
     b'{"a": ' + b"9" * 5000 + b"}",
 ]  # fmt: skip
+ORIGIN = "https://app.example"
 KEYS = ["0", "-1", "²", "9" * 30, "x" * 300, "9" * 5000, "a b", "..%2f", "no-such", "1e3"]
 
 
@@ -55,9 +56,10 @@ WRITES = [pytest.param(*case, id=case[2]["operationId"]) for case in WRITES_AT]
 
 
 @pytest.fixture
-def client(alice: Person) -> ContractClient:
+def client(alice: Person) -> Everywhere:
     """Somebody who has one of everything, so that bodies are looked at."""
-    made = api(alice)
+    made = Everywhere()
+    made.credentials(HTTP_AUTHORIZATION=f"Bearer {alice.key()}")
     auth = {"name": "Key", "auth_type": "BEARER", "token": "t"}
     server = {"name": "Notes", "url": "http://127.0.0.1:9/mcp", "auth_config": auth, "test_connection": False}
     assert made.post("/api/v1/config/mcp-server", server).status_code == 201
@@ -68,14 +70,34 @@ def client(alice: Person) -> ContractClient:
     assert agent.status_code == 201
     task = {"name": "Report", "agent_id": agent.json()["id"], "prompt": "Report.", "every_seconds": 3600}
     assert made.post("/api/v1/schedules", task).status_code == 201
+    asked = {"agents": [agent.json()["id"]], "scopes": ["aster:connect", "aster:call"], "origin": ORIGIN}
+    ticket = made.post("/api/v1/session-tickets", {**asked, "seconds": 3600})
+    assert ticket.status_code == 201
+    made.ticket = ticket.json()["ticket"]
+    assert made.patch("/api/v1/config/agent/bot", {"mcp_server_config_ids": ["notes"]}).status_code == 200
     return made
+
+
+class Everywhere(ContractClient):
+    """Goes where keys go with its key, and where only tickets go with a ticket of it."""
+
+    ticket = ""
+
+    def request(self, **kwargs: Any) -> Any:
+        if not re.match("/api/v1/session(/|$)", kwargs["PATH_INFO"]):
+            return super().request(**kwargs)
+        on_page = ContractClient()
+        on_page.credentials(HTTP_AUTHORIZATION=f"Bearer {self.ticket}", HTTP_ORIGIN=ORIGIN)
+        return on_page.request(**kwargs)
 
 
 def address(client: ContractClient, path: str) -> str:
     """The path with the id of something that is there."""
     if "{" not in path:
         return path
+    path = path.replace("{server}", "notes")
     collection = path.split("/{")[0].replace("/oauth", "/auth_configs").replace("/v1/agents", "/v1/config/agent")
+    collection = collection.replace("/session/agents", "/config/agent")
     rows = client.get(collection).json()["results"]
     return path.replace("{key}", str(rows[0]["id"] if rows else 1)).replace("{id}", str(rows[0]["id"] if rows else 1))
 
@@ -105,8 +127,8 @@ def test_a_body_that_is_no_proper_object_is_refused(client: ContractClient, body
 
 
 def reads_body(path: str) -> bool:
-    bodiless = ("/disconnect", "/tools/refresh", "/{key}/test", "/{key}/diagnose", "/stop", "/approve", "/deny", "/run")
-    return not path.endswith(bodiless)
+    bodiless = ("/disconnect", "/{server}/connect", "/tools/refresh", "/{key}/test", "/{key}/diagnose", "/run")
+    return not path.endswith((*bodiless, "/stop", "/approve", "/deny"))
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -114,7 +136,7 @@ def test_a_strange_key_is_not_found(client: ContractClient, key: str) -> None:
     for method, path, described in operations():
         if "{" not in path or ("{id}" in path and not key.isdecimal()):
             continue
-        where = path.replace("{key}", key).replace("{id}", key)
+        where = path.replace("{key}", key).replace("{id}", key).replace("{server}", "notes")
         body = json.dumps(example_of(described)).encode() if method in ("post", "put", "patch") else b""
         response = client.generic(method.upper(), where, body, content_type="application/json")
         expected = {400, 404, 422} if method == "put" else {404}

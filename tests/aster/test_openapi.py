@@ -13,6 +13,7 @@ from rest_framework.serializers import Serializer
 
 from agents.api_changes_docs import AcceptChangeIn
 from agents.api_schedules import ScheduleIn
+from agents.api_tickets_docs import TicketIn
 from agents.serializers import AgentIn, LlmConfigIn, MessageIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
@@ -23,7 +24,7 @@ BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
         *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
-        *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn, AcceptChangeIn),
+        *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn, AcceptChangeIn, TicketIn),
     )
 }
 OPERATIONS = [
@@ -62,7 +63,9 @@ def test_every_address_is_in_it_and_every_operation_has_a_name_of_its_own() -> N
 @pytest.mark.parametrize(("method", "path", "described"), OPERATIONS)
 def test_every_operation_is_explained_with_examples(method: str, path: str, described: dict[str, Any]) -> None:
     assert described["summary"] and described["tags"]
-    assert described["security"] == [{"bearerKey": []}, {"headerKey": []}, {"sessionCookie": []}]
+    by_ticket = described["tags"] == ["Embedded pages"]
+    keys_and_cookies = [{"bearerKey": []}, {"headerKey": []}, {"sessionCookie": []}]
+    assert described["security"] == ([{"sessionTicket": []}] if by_ticket else keys_and_cookies)
     assert {"401", "403"} <= described["responses"].keys()
     assert "404" in described["responses"] or "{" not in path
     for parameter in described.get("parameters", []):

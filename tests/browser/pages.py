@@ -202,6 +202,7 @@ ADDRESSES = {
     "records-of-one-app": "/hub/accounts/",
     "list-delete-one": "/hub/integrations/mcpserver/1/delete/",
     "password-changed": "/hub/password_change/done/",
+    "embed-used": "/embed/connect/?code=nothing",
     "callback-failed": "/api/mcp/oauth/callback?state=nothing",
     "not-found": "/hub/nowhere/",
     "gallery": "/hub/gallery/",
