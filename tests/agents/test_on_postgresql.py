@@ -28,7 +28,8 @@ ON_POSTGRESQL = os.environ.get("DATABASE_URL", "").startswith("postgres")
 @pytest.mark.skipif(ON_POSTGRESQL, reason="this is the run on PostgreSQL")
 @pytest.mark.timeout(240)
 def test_turns_and_switches_work_on_postgresql(postgresql: MakeDatabase) -> None:
-    files = [str(HERE), str(HERE.with_name("test_session.py"))]
+    names = ("session", "work_at_once", "schedules", "usage", "retention", "session_tickets")
+    files = [str(HERE), *(str(HERE.with_name(f"test_{name}.py")) for name in names)]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         env=environment_of_children(DATABASE_URL=postgresql("agents")),
