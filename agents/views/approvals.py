@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_GET, require_POST
 
 from agents.models import Approval
@@ -44,6 +45,10 @@ class Card:
     @property
     def state(self) -> str:
         return self.row.state
+
+    @property
+    def is_over(self) -> bool:
+        return self.row.expires_at <= timezone.now()
 
     @property
     def arguments(self) -> str:

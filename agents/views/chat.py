@@ -147,8 +147,8 @@ def _tools(actor: Actor, agent: Agent) -> dict[str, Any]:
     return {"tools": known[:MANY_TOOLS], "more_tools": max(0, len(known) - MANY_TOOLS)}
 
 
-def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str]]:
-    """The servers of the agent that wait for this person, each with the words for it."""
+def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str, str]]:
+    """The servers of the agent that wait for this person, each with the words for it and their tone."""
     servers = [each for each in agents.assigned_servers(agent, with_tools=False) if each.is_enabled]
     servers = [each for each in servers if each.needs_person]
     connections = connections_by_server(servers, actor)
@@ -159,5 +159,6 @@ def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str]]:
         # A tool may have asked for more rights.
         again = state == "connection_error" or bool(connection and connection.wanted_scopes)
         if again or state == "not_connected":
-            waiting.append((server, connection_words(server, again=again)))
+            # What was never connected is a step to take; what was lost is trouble.
+            waiting.append((server, connection_words(server, again=again), "error" if again else "info"))
     return waiting

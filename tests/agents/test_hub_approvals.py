@@ -64,6 +64,8 @@ def test_who_comes_too_late_is_told(guarded: Guarded, bob: Person, alice: Person
     waiting = guarded.ask(bob, text="hello")
     click(alice, waiting, "deny")
     assert "Alice has denied this already" in text_of(click(bob, waiting, "approve"))
+    Approval.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    assert "It may be asked for again now." in text_of(bob.browser().get(f"{PAGE}{waiting.pk}/"))
     expired = guarded.ask(bob, text="late")
     Approval.objects.filter(pk=expired.pk).update(expires_at=timezone.now() - timedelta(minutes=1))
     page = text_of(bob.browser().get(f"{PAGE}{expired.pk}/"))
