@@ -203,3 +203,67 @@ def test_the_trail_names_what_was_switched_and_stays_short(alice: Person) -> Non
     last, before = AuditEvent.objects.filter(action="switched_tools").order_by("-pk")
     assert last.changes == {"off at Crm": ["1,000 tools", "999 tools; switched: get_row_0000"]}
     assert len(json.dumps(before.changes)) < 3000 and "and 900 more" in json.dumps(before.changes)
+
+
+# --- Other pages ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("agent/helper/tools/", "agent/helper/scopes/", "agent/helper/use/", "agent/helper/explain/"),
+        *("playground/?agent=helper", "playground/?server=crm", "agent/helper/chat/", "servers/crm/"),
+    ],
+)
+def test_no_page_grows_with_the_tools(alice: Person, path: str) -> None:
+    def size_and_queries() -> tuple[int, int]:
+        browser.get(f"/hub/{path}")
+        with CaptureQueriesContext(connection) as queries:
+            response = browser.get(f"/hub/{path}")
+        assert response.status_code == 200
+        return len(response.content), len(queries)
+
+    browser, crm = alice.browser(), make_server(alice, 150)
+    make_agent(alice, crm)
+    size, queries = size_and_queries()
+    add_tools(crm, 150, 1200)
+    larger, same = size_and_queries()
+    # Explaining lists names, to be typed; other pages grow by the numbers of their pages.
+    assert larger - size < (60 * 1050 if "explain" in path else 4000)
+    assert same == queries
+
+
+def test_scopes_are_searched_and_saved_page_by_page(alice: Person) -> None:
+    crm = make_server(alice, 120)
+    agent = make_agent(alice, crm)
+    browser, url = alice.browser(), "/hub/agent/helper/scopes/"
+    first = text_of(browser.get(url))
+    assert "1–50 of 120" in first and "Search 120 tools" in first and "now 120 of 120" in first
+    found = f"{url}?q=row_0119"
+    page = text_of(browser.get(found))
+    assert page.count("scopes-crm_") == 1 and f'action="{found}"' in page
+    name = f"crm_{crm.pk}__delete_row_0119"
+    filled = text_of(browser.post(found, {"fill": "1", f"scopes-{name}": ""}))
+    assert 'value="crm:delete"' in filled and filled.count("scopes-crm_") == 1
+    assert browser.post(found, {f"scopes-{name}": "crm:delete"})["Location"] == found
+    agent.refresh_from_db()
+    assert agent.tool_scopes == {name: ["crm:delete"]}
+    assert "delete_row_0119" in text_of(browser.get(f"{url}?q=crm:delete"))
+    assert "No tool found" in text_of(browser.get(f"{url}?q=nothing+like+it"))
+
+
+def test_the_playground_finds_tools_on_every_page(alice: Person) -> None:
+    make_agent(alice, make_server(alice, 120))
+    browser = alice.browser()
+    page = text_of(browser.get("/hub/playground/?agent=helper&page=3"))
+    assert "101–120 of 120" in page and "agent=helper&amp;page=2" in page
+    found = text_of(browser.get("/hub/playground/?agent=helper&q=row_0119"))
+    assert "delete_row_0119" in found and "1 tool<" in found
+
+
+def test_explaining_asks_for_a_name_when_a_list_would_be_too_long(alice: Person) -> None:
+    crm = make_server(alice, 101)
+    make_agent(alice, crm)
+    name = f"crm_{crm.pk}__get_row_0100"
+    page = text_of(alice.browser().get("/hub/agent/helper/explain/", {"who": "alice@acme.test", "tool": name}))
+    assert f'list="tools" value="{name}"' in page and "Allowed" in page
