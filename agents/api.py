@@ -8,6 +8,7 @@ from asgiref.sync import async_to_sync
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.utils.urls import replace_query_param
 
 from agents import api_docs as docs
 from agents.models import Agent, LlmConfig
@@ -26,9 +27,10 @@ from agents.serializers import (
 from agents.services import agents, approvals, calls
 from agents.services.explain import explain_access
 from agents.services.scope_table import scope_rows
+from agents.services.tool_pages import page_of_tools
 from aster.accounts.access import CALL, MANAGE
 from aster.accounts.models import is_row_id
-from aster.api import LatestFirst, NewestFirst
+from aster.api import CursorPages, LatestFirst, NewestFirst
 from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
 from aster.errors import ConnectionRequired, InvalidInput, NotFound
@@ -116,8 +118,16 @@ class AgentTools(AgentView):
     def get(self, request: Request, key: str) -> Response:
         agent = self.agent(key)
         calls.learn_tools(agent, actor=self.actor)
-        offered = calls.agent_tools(agent, actor=self.actor)
-        return Response({"next": None, "previous": None, "results": [show_agent_tool(tool) for tool in offered]})
+        offered, size = calls.agent_tools(agent, actor=self.actor), CursorPages().get_page_size(request) or 1
+        page, following = page_of_tools(offered, request.query_params.get("cursor"), size)
+        here = request.build_absolute_uri()
+        return Response(
+            {
+                "next": replace_query_param(here, "cursor", following) if following else None,
+                "previous": None,
+                "results": [show_agent_tool(tool) for tool in page],
+            }
+        )
 
 
 class AgentScopes(AgentView):

@@ -153,9 +153,9 @@ DELETE_AGENT: Operation = operation(
     "delete_agent", "Delete an agent", tag=AGENTS, errors=(404,), parameters=_AGENT, status=204,
 )  # fmt: skip
 AGENT_TOOLS: Operation = operation(
-    "list_agent_tools", "List an agent's tools", tag=AGENTS, errors=(404,), parameters=_AGENT,
-    words="As a caller of the agent sees them, all on one page: those of servers that are on, without those switched "
-    "off.",
+    "list_agent_tools", "List an agent's tools", tag=AGENTS, errors=(400, 404), parameters=(*_AGENT, *PAGE_PARAMETERS),
+    words="As a caller of the agent sees them: those of servers that are on, without those switched off. There is no "
+    "way back: `previous` is null.",
     response=page_of("AgentToolPage", shapes.AgentToolOut), example=page_example(AGENT_TOOL),
 )  # fmt: skip
 AGENT_SCOPES: Operation = operation(

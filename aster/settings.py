@@ -159,7 +159,7 @@ ASTER_PROXIES = _proxies("ASTER_BEHIND_PROXY")
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if ASTER_PROXIES else None
 X_FRAME_OPTIONS = "DENY"
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024 * 1024
-DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000  # an agent with thousands of tools saves a switch for each
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000  # an agent's Tools page may have many switches open
 
 STATIC_URL = "/static/"
 STATIC_ROOT = ASTER_DATA_DIR / "static"

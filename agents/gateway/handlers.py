@@ -20,9 +20,10 @@ from agents.runtime.session import call_once
 from agents.services import calls
 from agents.services.approvals import APPROVAL_DENIED, ApprovalRequired
 from agents.services.links import connect_link
+from agents.services.tool_pages import page_of_tools
 from aster import __version__
 from aster.accounts.access import Actor
-from aster.errors import AsterError, ConnectionRequired
+from aster.errors import AsterError, ConnectionRequired, NotFound
 from aster.threads import in_db_thread, in_waiting_thread
 
 MODERN = "2026-07-28"
@@ -39,7 +40,10 @@ def _caller(ctx: Context) -> tuple[Actor, Agent]:
 
 
 async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) -> types.ListToolsResult:
-    """The agent's tools for this caller, in stable order, from the catalogue: no server is asked, none can block it."""
+    """The agent's tools for this caller, in stable order, from the catalogue: no server is asked, none can block it.
+
+    In pages of 500, so that clients that read only the first one miss nothing of an agent that people would call large.
+    """
     actor, agent = _caller(ctx)
     offered = await in_db_thread(calls.agent_tools, agent, actor=actor)
     if any(tool.tool is None for tool in offered):
@@ -47,9 +51,13 @@ async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) 
         await in_waiting_thread(calls.learn_tools, agent, actor=actor)
         offered = await in_db_thread(calls.agent_tools, agent, actor=actor)
     modern = ctx.protocol_version == MODERN
-    listed = [tool for each in offered if (tool := _for_client(each.definition, modern=modern))]
+    try:
+        page, following = await in_db_thread(page_of_tools, offered, params.cursor if params else None)
+    except NotFound as error:  # server/utilities/pagination: an invalid cursor
+        raise MCPError(types.INVALID_PARAMS, error.message) from None
+    listed = [tool for each in page if (tool := _for_client(each.definition, modern=modern))]
     # What an agent offers depends on the organization's settings, so nobody may cache it for others (Caching, private).
-    return types.ListToolsResult(tools=listed, ttl_ms=0, cache_scope="private")
+    return types.ListToolsResult(tools=listed, next_cursor=following, ttl_ms=0, cache_scope="private")
 
 
 def _for_client(definition: dict[str, Any], *, modern: bool) -> types.Tool | None:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from agents.models import CallOutcome
+from agents.runtime.finding import FIND_TOOLS, SEARCH, Finding
 from agents.runtime.history import MAX_ARGUMENTS, capped, result_text
 from agents.runtime.session import AgentSession
 from agents.schema_check import check_arguments
 from agents.services.approvals import ApprovalRequired
-from agents.services.calls import AgentTool, outcome_of
+from agents.services.calls import outcome_of
 from agents.services.links import connect_link, connection_words
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, InvalidInput
@@ -35,9 +36,14 @@ class Calling:
     """The calls of one turn. Nothing that a model can do about is raised."""
 
     def __init__(
-        self, session: AgentSession, actor: Actor, tell: Callable[[str, dict[str, Any]], None], same_call: int
+        self,
+        session: AgentSession,
+        finding: Finding,
+        actor: Actor,
+        tell: Callable[[str, dict[str, Any]], None],
+        same_call: int,
     ) -> None:
-        self.session, self.actor, self.tell, self.same_call = session, actor, tell, same_call
+        self.session, self.finding, self.actor, self.tell, self.same_call = session, finding, actor, tell, same_call
         self._made = Counter[tuple[str, str]]()
         self._announced = set[int]()
 
@@ -61,14 +67,23 @@ class Calling:
     async def make(self, asked: Asked) -> dict[str, Any]:
         """Make one call and return the fields of the tool's entry: its text, for the model, and its facts."""
         found = self.session.tools.get(asked.name)
-        title = (found.tool.definition.get("title") if found and found.tool else "") or asked.name
-        about = {"tool": asked.name, "title": str(title), "server": found.server.name if found else ""}
+        definition = SEARCH if asked.name == FIND_TOOLS else found.tool.definition if found and found.tool else {}
+        about = {
+            "tool": asked.name,
+            "title": str(definition.get("title") or asked.name),
+            "server": found.server.name if found else "",
+        }
         self.tell("call", {"message": asked.message, "call_id": asked.call_id, **about, "arguments": asked.arguments})
         began, text = time.monotonic(), ""
         facts: dict[str, Any] = {"title": about["title"], "server": about["server"], "code": "", "connect": ""}
         try:
-            result = await self.session.call(asked.name, self._checked(asked, found))
-            facts["outcome"], text = outcome_of(result, None), result_text(result)
+            arguments = self._checked(asked, definition.get("inputSchema"))
+            if asked.name == FIND_TOOLS:
+                facts["outcome"], text = CallOutcome.OK, await in_db_thread(self._find, arguments)
+            else:
+                self.finding.take(asked.name)
+                result = await self.session.call(asked.name, arguments)
+                facts["outcome"], text = outcome_of(result, None), result_text(result)
         except AsterError as error:
             facts |= {"outcome": _outcome(error), "code": error.code}
             text = capped(f"{error.message} {getattr(error, 'hint', '')}".strip())
@@ -81,13 +96,15 @@ class Calling:
         facts["connection"] = await in_db_thread(self.session.connection_label, asked.name)
         return {"call_id": asked.call_id, "tool_name": asked.name, "text": text, "facts": facts}
 
-    def _checked(self, asked: Asked, found: AgentTool | None) -> dict[str, Any]:
+    def _find(self, arguments: dict[str, Any]) -> str:
+        return self.finding.find(arguments["query"], arguments.get("server", ""))
+
+    def _checked(self, asked: Asked, schema: Any) -> dict[str, Any]:
         """The arguments, when they fit and the call is not one too many. What is unknown or off the session refuses."""
         arguments = asked.arguments
         if isinstance(arguments, str):
             words = f"The arguments are not a JSON object of at most {MAX_ARGUMENTS:,} characters. Nothing was called."
             raise InvalidInput(words, code="invalid_arguments")
-        schema = found.tool.definition.get("inputSchema") if found and found.tool else None
         if problems := [
             f"{'.'.join(path)}: {words}".lstrip(": ") for path, words in check_arguments(schema, arguments)
         ]:

@@ -26,7 +26,8 @@ from agents.llm import client_of
 from agents.llm.base import Finish, TextDelta, ToolRequest, Turn, Usage
 from agents.models import Agent, Author, Conversation, Message, MessageState
 from agents.runtime.calling import Asked, Calling
-from agents.runtime.history import history, offered_tools, read_arguments, storable, system_text
+from agents.runtime.finding import Finding
+from agents.runtime.history import history, read_arguments, storable, system_text
 from agents.runtime.session import AgentSession
 from agents.services import calls, conversations
 from aster.accounts.access import Actor
@@ -133,11 +134,12 @@ class _Answering:
         return agent
 
     async def _rounds(self, session: AgentSession) -> _End:
-        calling = Calling(session, self.actor, self.tell, self.limits.same_call)
+        finding = await in_db_thread(lambda: Finding(session.tools, self.conversation.messages.all()))
+        calling = Calling(session, finding, self.actor, self.tell, self.limits.same_call)
         missing = await calling.announce_missing()
-        system = system_text(self.agent, self.conversation.input, missing)
+        system = system_text(self.agent, self.conversation.input, missing, finding.words)
         for _ in range(self.limits.rounds):
-            message, reason = await self._ask(system, session)
+            message, reason = await self._ask(system, finding)
             if reason == "refused":
                 return _End(MessageState.FAILED, FILTERED)
             if not message.calls:
@@ -151,9 +153,9 @@ class _Answering:
         words = f"The agent called tools {self.limits.rounds} times without coming to an answer, and was ended."
         return _End(MessageState.FAILED, words)
 
-    async def _ask(self, system: str, session: AgentSession) -> tuple[Message, str]:
+    async def _ask(self, system: str, finding: Finding) -> tuple[Message, str]:
         """One answer of the model, written down while it comes; with the reason why it ended."""
-        tools = offered_tools(session.tools.values())
+        tools = finding.offered()
         rows = await in_db_thread(lambda: list(self.conversation.messages.all()))
         turn = Turn(system, history(rows, with_tools=bool(tools)), tools)
         message = await in_db_thread(self._add, author=Author.MODEL, state=MessageState.WRITING)

@@ -11,7 +11,6 @@ from typing import Any
 
 from agents.llm.base import FromModel, FromPerson, FromTool, OfferedTool, Said, ToolRequest
 from agents.models import Agent, Author, Message
-from agents.services.calls import AgentTool
 
 MAX_HISTORY = 200_000
 MAX_RESULT = 20_000
@@ -19,11 +18,12 @@ MAX_ARGUMENTS = 100_000
 NOT_FINISHED = "This call was not finished."
 
 
-def system_text(agent: Agent, given: dict[str, Any], missing: Sequence[str]) -> str:
-    """The agent's prompt, what the conversation was started with, and whose tools wait for a sign-in."""
+def system_text(agent: Agent, given: dict[str, Any], missing: Sequence[str], of_tools: str = "") -> str:
+    """The agent's prompt, what the conversation was started with, how to get at tools, and whose wait for a sign-in."""
     parts = [agent.prompt.strip()]
     if given:
         parts.append(f"Input for this conversation:\n{json.dumps(given, ensure_ascii=False, indent=2)}")
+    parts.append(of_tools)
     if missing:
         parts.append(
             f"The person has not connected {', '.join(missing)}, or must reconnect. Those tools fail until then. "
@@ -32,8 +32,8 @@ def system_text(agent: Agent, given: dict[str, Any], missing: Sequence[str]) -> 
     return "\n\n".join(filter(None, parts))
 
 
-def offered_tools(tools: Iterable[AgentTool]) -> tuple[OfferedTool, ...]:
-    return tuple(_offered(tool.definition) for tool in tools)
+def offered_tools(definitions: Iterable[dict[str, Any]]) -> tuple[OfferedTool, ...]:
+    return tuple(map(_offered, definitions))
 
 
 def _offered(definition: dict[str, Any]) -> OfferedTool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Prefetch, ProtectedError, QuerySet
@@ -13,13 +14,22 @@ from jsonschema.exceptions import SchemaError
 
 from agents.models import Agent, AgentServer, Approver, LlmConfig, ToolGrant
 from agents.services import approvals
-from agents.services.tool_scopes import clean_agent_scopes
+from agents.services.tool_scopes import clean_agent_scopes, right_of
 from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.accounts.models import is_row_id, unique_slug
 from aster.errors import Conflict, InvalidInput, NotFound
 from integrations.models import McpServer, Tool
 from integrations.services.validation import check_field_url
+
+CHOICES = ("all", "none", "reading")
+_IS_ON: dict[str, Callable[[Tool], bool]] = {
+    "all": lambda tool: True,
+    "none": lambda tool: False,
+    "reading": lambda tool: right_of(tool.name, tool.annotations) == "read",
+}
+# In one row of the audit trail
+MOST_TOLD = 100
 
 
 def find_agent(key: str | int, *, actor: Actor) -> Agent:
@@ -135,7 +145,27 @@ def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: 
         )
         rows.filter(is_enabled=True, approver=Approver.NOBODY).delete()
         if before != wanted:
-            audit.record(actor, "switched_tools", agent, {f"off at {server}": [sorted(before), sorted(wanted)]})
+            audit.record(actor, "switched_tools", agent, {f"off at {server}": _told(before, wanted)})
+
+
+def _told(before: set[str], wanted: set[str]) -> list[Any]:
+    """What was switched, for the audit trail: the tools that are off; of very many, which of them changed."""
+    if max(len(before), len(wanted)) <= MOST_TOLD:
+        return [sorted(before), sorted(wanted)]
+    changed = sorted(before ^ wanted)
+    left = len(changed) - MOST_TOLD
+    names = ", ".join(changed[:MOST_TOLD]) + (f" and {left:,} more" if left > 0 else "")
+    return [f"{len(before):,} tools", f"{len(wanted):,} tools; switched: {names}"]
+
+
+def off_when(server: McpServer, choice: str, off: set[str]) -> set[str]:
+    """The tools of a server to have off so that all it offers are on, none is, or only those that read.
+
+    `off` are those that are off now: what the server does not offer now keeps its switch.
+    """
+    offered = {tool.name: tool for tool in server.tools.filter(gone_at=None)}
+    on = {name for name, tool in offered.items() if _IS_ON[choice](tool)}
+    return (offered.keys() - on) | (off - offered.keys())
 
 
 def _check_switches(agent: Agent, server: McpServer, names: set[str]) -> None:

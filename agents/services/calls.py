@@ -22,6 +22,7 @@ from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
 from integrations.services import servers as server_services
 from integrations.services.access import Known, require_connection, token_source
+from integrations.services.catalogue import tools_of
 from integrations.services.targets import build_target
 
 CONNECT_TOOL = "connect_account"
@@ -110,9 +111,13 @@ def _tools_behind(server: McpServer, off: set[tuple[int, str]]) -> list[AgentToo
     prefix = server_prefix(server.slug, server.pk)
     known: dict[str, Tool] = {tool.name: tool for tool in server.known_tools}  # type: ignore[attr-defined]
     if not known and server.needs_person:
-        return [AgentTool(f"{prefix}__{CONNECT_TOOL}", server, None)]
+        return [_stand_in(server)]
     named = name_tools(prefix, known)
     return [AgentTool(name, server, known[own], (server.pk, own) not in off) for name, own in named.items()]
+
+
+def _stand_in(server: McpServer) -> AgentTool:
+    return AgentTool(f"{server_prefix(server.slug, server.pk)}__{CONNECT_TOOL}", server, None)
 
 
 def find_tool(agent: Agent, name: str, *, actor: Actor, known: Iterable[AgentTool] | None = None) -> AgentTool:
@@ -122,11 +127,26 @@ def find_tool(agent: Agent, name: str, *, actor: Actor, known: Iterable[AgentToo
     """
     actor.require_scope(CALL)
     require_agent_on(agent)
-    known = known_tools(agent, assigned_servers(agent)) if known is None else known
-    found = next((each for each in known if each.name == name), None)
+    found = _behind(agent, name) if known is None else next((each for each in known if each.name == name), None)
     if found is None:
         raise NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
     return found
+
+
+def _behind(agent: Agent, name: str) -> AgentTool | None:
+    """What known_tools() has of that name, without reading the definitions of thousands of tools for one of them."""
+    for server in assigned_servers(agent, with_tools=False):
+        prefix = server_prefix(server.slug, server.pk)
+        if not name.startswith(f"{prefix}__"):
+            continue
+        names = list(tools_of(server).order_by("name").values_list("name", flat=True))
+        if not names and server.needs_person and name == _stand_in(server).name:
+            return _stand_in(server)
+        if tool := tools_of(server).filter(name=name_tools(prefix, names).get(name)).first():
+            tool.server = server
+            is_off = agent.tool_grants.filter(server=server, tool_name=tool.name, is_enabled=False).exists()
+            return AgentTool(name, server, tool, not is_off)
+    return None
 
 
 def require_agent_on(agent: Agent) -> None:

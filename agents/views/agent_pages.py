@@ -19,7 +19,7 @@ from agents.services import agents, calls
 from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError
 from aster.pages import add_errors, ask_first, hub_page
-from aster.paging import page_of, query_without
+from aster.paging import page_of, page_of_list, query_without
 from integrations.models import McpServer, Tool
 from integrations.services.state import ServerState, connections_by_server, offered_counts, server_state
 
@@ -122,11 +122,10 @@ def _saved(request: ActorRequest, form: AgentForm) -> bool:
 @hub_page
 def show_use(request: ActorRequest, slug: str) -> HttpResponse:
     agent = agents.find_agent(slug, actor=request.actor)
-    offered = calls.agent_tools(agent, actor=request.actor)
     context = {
         "agent": agent,
         "tabs": agent_tabs(agent, "agent-use"),
-        "tools": offered,
+        "page": page_of_list(request, calls.agent_tools(agent, actor=request.actor)),
         "client_json": _client_json(agent),
         "curl": _curl(agent),
     }

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils.safestring import SafeString
 
 from agents.models import Author, CallOutcome, Conversation, Message, MessageState
+from agents.runtime.finding import FIND_TOOLS
 from agents.services.approvals import visible_approvals
 from agents.services.conversations import is_running
 from agents.views.approvals import Card
@@ -37,6 +38,12 @@ class CallCard:
     @property
     def facts(self) -> dict[str, Any]:
         return self.result.facts if self.result else {}
+
+    @property
+    def looked_for(self) -> str:
+        """The words of a search for tools, which is Aster's own and asks no server."""
+        is_search = self.name == FIND_TOOLS and isinstance(self.arguments, dict)
+        return str(self.arguments.get("query", "")) if is_search else ""
 
     @property
     def duration_ms(self) -> int | None:

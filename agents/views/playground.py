@@ -30,6 +30,7 @@ from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError, ConnectionRequired, NotFound
 from aster.form_fields import JsonObjectField
 from aster.pages import hub_page, is_htmx
+from aster.paging import page_of_list, query_without
 from integrations.models import McpServer, Tool
 from integrations.services.catalogue import tools_of
 from integrations.services.servers import find_server, learn_tools
@@ -168,19 +169,22 @@ def _connect_url(server: McpServer, back_to: str) -> str:
 
 def _show_tools(request: ActorRequest, source: Source) -> HttpResponse:
     words = request.GET.get("q", "").strip()[:100]
+    found = [offer for offer in source.offers if _fits(offer, words)]
+    page = page_of_list(request, found)
     groups: dict[int, dict[str, Any]] = {}
-    for offer in source.offers:
+    for offer in page:
         group = groups.setdefault(offer.server.pk, {"server": offer.server, "offers": [], "connect_url": ""})
         if offer.tool is None:
             group["connect_url"] = _connect_url(offer.server, source.url)
-        elif _fits(offer, words):
+        else:
             group["offers"].append((offer, source.url_of(offer)))
-    shown = [group for group in groups.values() if group["offers"] or (group["connect_url"] and not words)]
     context = {
         "source": source,
-        "groups": shown,
+        "groups": list(groups.values()),
         "q": words,
-        "count": sum(len(group["offers"]) for group in shown),
+        "page": page,
+        "query": query_without(request),
+        "count": sum(offer.tool is not None for offer in found),
         "agents": Agent.objects.usable_by(request.actor),
         "servers": _servers_to_try(request.actor),
         "chosen": f"{source.kind}:{source.through.slug}",
@@ -189,9 +193,11 @@ def _show_tools(request: ActorRequest, source: Source) -> HttpResponse:
 
 
 def _fits(offer: Offer, words: str) -> bool:
-    tool = offer.tool
-    text = f"{offer.name} {tool.title} {tool.description}" if tool else offer.name
-    return all(word in text.lower() for word in words.lower().split())
+    """A server that waits for a sign-in is no tool: a search does not find it."""
+    if offer.tool is None:
+        return not words
+    text = f"{offer.name} {offer.tool.title} {offer.tool.description}".lower()
+    return all(word in text for word in words.lower().split())
 
 
 def _show_tool(request: ActorRequest, source: Source, offer: Offer, tool: Tool) -> HttpResponse:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_GET
 
 from agents.models import Agent
@@ -21,9 +22,12 @@ from aster.accounts.models import Membership, is_row_id
 from aster.accounts.services import find_api_key, visible_api_keys
 from aster.errors import InvalidInput, NotFound
 from aster.pages import hub_page
+from aster.paging import page_of_list, query_without
 
 AGENT_FIELD, SERVER_FIELD = "scopes-", "server-"
 MOST_PEOPLE = 500
+# More tools are found by typing.
+MOST_CHOICES = 100
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,8 @@ def edit_scopes(request: ActorRequest, slug: str) -> HttpResponse:
     except InvalidInput as error:
         return _show(request, agent, problem=error.message)
     messages.success(request, "Saved. It counts from the next call on.")
-    return redirect("admin:agent-scopes", agent.slug)
+    here = reverse("admin:agent-scopes", args=[agent.slug])
+    return redirect(f"{here}?{request.GET.urlencode()}" if request.GET else here)
 
 
 def _read(posted: QueryDict) -> tuple[dict[str, list[str]], dict[int, dict[str, list[str]]]]:
@@ -91,17 +96,26 @@ def _read(posted: QueryDict) -> tuple[dict[str, list[str]], dict[int, dict[str, 
 
 
 def _show(request: ActorRequest, agent: Agent, *, fill: bool = False, problem: str = "") -> HttpResponse:
-    """The table with what was entered; with `fill`, proposals stand in the empty fields. Nothing is stored yet."""
+    """A page of the table with what was entered; with `fill`, proposals stand in its empty fields. Nothing is stored.
+
+    The form is posted to the address of its page, search included: what is not shown is left alone.
+    """
     posted = {name: str(text) for name, text in request.POST.items()}
-    rows = scope_rows(agent)
-    lines = [Line(row, posted, fill) for row in rows]
+    rows, words = scope_rows(agent), request.GET.get("q", "").strip()[:100]
+    page = page_of_list(request, [row for row in rows if _fits(row, words)])
+    lines = [Line(row, posted, fill) for row in page]
     listed = {row.server.pk for row in rows if row.server}
     servers = agents.assigned_servers(agent, with_tools=False)
     context = {
         "agent": agent,
         "tabs": agent_tabs(agent, "agent-scopes"),
         "lines": lines,
-        "free": sum(line.is_free for line in lines),
+        "page": page,
+        "total": len(rows),
+        "q": words,
+        "query": query_without(request),
+        "here": request.get_full_path(),
+        "free": sum(Line(row, {}).is_free for row in rows),
         "offered": sum(row.is_offered for row in rows),
         "unlisted": [server for server in servers if server.pk not in listed],
         "strict": "strict_scopes" in posted if posted else agent.strict_scopes,
@@ -109,6 +123,11 @@ def _show(request: ActorRequest, agent: Agent, *, fill: bool = False, problem: s
         "problem": problem,
     }
     return render(request, "agents/agent_scopes.html", context, status=400 if problem else 200)
+
+
+def _fits(row: ScopeRow, words: str) -> bool:
+    text = f"{row.name} {row.tool_name} {row.server or ''} {' '.join((*row.by_agent, *row.by_server))}".lower()
+    return all(word in text for word in words.lower().split())
 
 
 @require_GET
@@ -126,6 +145,7 @@ def explain(request: ActorRequest, slug: str) -> HttpResponse:
         "tool": tool,
         "people": _people(actor),
         "known": known,
+        "is_long": len(known) > MOST_CHOICES,
         "is_listed": any(each.name == tool for each in known),
         "explanation": _explain(agent, who, tool, actor) if who and tool else None,
     }

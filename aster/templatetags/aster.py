@@ -156,6 +156,11 @@ def as_label(text: object) -> str:
 
 
 @register.filter
+def thousands(number: int) -> str:
+    return f"{number:,}"
+
+
+@register.filter
 def worded_booleans(html: str) -> SafeString:
     """Badges in place of the pictures that Django's admin has for yes and no."""
     return mark_safe(_BOOLEAN_IMAGE.sub(_word_boolean, conditional_escape(html)))  # noqa: S308  (escaped or safe already)

@@ -18,7 +18,7 @@ from integrations.models import McpServer
 from integrations.services.servers import save_server
 from tests.conftest import Person
 from tests.fakes.llm import FakeModel
-from tests.fakes.mcp_servers import FakeServer, modern_and_legacy_app, serve
+from tests.fakes.mcp_servers import FakeServer, many_tools_app, modern_and_legacy_app, serve
 
 Event = tuple[str, dict[str, Any]]
 
@@ -73,8 +73,10 @@ class Stage:
 
 
 @contextmanager
-def stage(person: Person, model: FakeModel, protocol: str = "openai", **agent_fields: Any) -> Iterator[Stage]:
-    tools = modern_and_legacy_app()
+def stage(
+    person: Person, model: FakeModel, protocol: str = "openai", *, more_tools: int = 0, **agent_fields: Any
+) -> Iterator[Stage]:
+    tools = many_tools_app(more_tools) if more_tools else modern_and_legacy_app()
     with serve(model) as model_url, serve(tools) as tools_url:
         config = LlmConfig(
             name="Local", protocol=protocol, base_url=f"{model_url}/v1", model="small-1", api_key="key-of-the-model"

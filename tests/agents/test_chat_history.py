@@ -86,7 +86,7 @@ def test_results_are_told_as_text() -> None:
 def test_a_schema_that_is_none_becomes_an_empty_one() -> None:
     for schema in (None, "nonsense", {"type": "string"}):
         odd = Tool(name="odd", definition={"name": "odd", "inputSchema": schema, "description": None, "title": "Odd"})
-        (offered,) = offered_tools([AgentTool("s_1__odd", McpServer(name="S"), odd)])
+        (offered,) = offered_tools([AgentTool("s_1__odd", McpServer(name="S"), odd).definition])
         assert (offered.name, offered.description) == ("s_1__odd", "Odd")
         assert offered.schema == {"type": "object", "properties": {}}
 

@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 
 from agents.models import Agent, Approval, Author, Conversation, LlmConfig, Message, MessageState
+from agents.runtime.finding import FIND_TOOLS
 from agents.schema_form import ArgumentsForm
 from agents.services import approvals, conversations
 from agents.services.agents import save_agent
@@ -60,6 +61,19 @@ def test_the_first_page_says_what_the_agent_can_do_and_is_reached_from_its_card(
     assert 'href="/hub/agent/helper/chat/"' in text_of(browser.get("/hub/agents/"))
     page = text_of(browser.get("/hub/agent/helper/chat/"))
     assert "Get forecast" in page and "Message Helper" in page and "Scripted" in page
+
+
+def test_a_search_for_tools_is_a_card_with_words_of_its_own(bob: Person, agent: Agent) -> None:
+    begun = conversation_of(bob, agent)
+    call = {"id": "c1", "name": FIND_TOOLS, "arguments": {"query": "weather <now>"}}
+    answered(begun, calls=[call])
+    facts = {"title": "Look for tools", "server": "", "outcome": "ok", "code": "", "duration_ms": 4, "connection": ""}
+    Message.objects.create(
+        conversation=begun, author=Author.TOOL, text="Best first.", call_id="c1", tool_name=FIND_TOOLS, facts=facts
+    )
+    page = text_of(bob.browser().get(url_of(begun)))
+    assert "Looked for tools: “weather &lt;now&gt;”" in page and "Best first." in page
+    assert "no server was asked" in page and "no sign-in used" not in page
 
 
 def test_without_javascript_a_message_is_posted_and_the_finished_answer_shown(bob: Person, agent: Agent) -> None:

@@ -214,6 +214,25 @@ def modern_and_legacy_app(path: str = "/mcp", *, json_response: bool = False) ->
     )
 
 
+def many_tools_app(count: int, path: str = "/mcp") -> FakeServer:
+    """The usual tools and `count` more: `get_row_0`, `get_row_1`… each says its own name."""
+    more = [
+        types.Tool(name=f"get_row_{n}", description=f"Reads row {n} of the ledger", input_schema=_schema())
+        for n in range(count)
+    ]
+
+    async def list_tools(ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None) -> Any:
+        return types.ListToolsResult(tools=[*TOOLS, *more])
+
+    async def call_tool(ctx: ServerRequestContext[Any], params: types.CallToolRequestParams) -> Any:
+        if not params.name.startswith("get_row_"):
+            return await _call_tool(ctx, params)
+        return types.CallToolResult(content=[types.TextContent(type="text", text=f"this is {params.name}")])
+
+    server: Server[Any] = Server("many", on_list_tools=list_tools, on_call_tool=call_tool)
+    return FakeServer(server.streamable_http_app(streamable_http_path=path, stateless_http=True))
+
+
 def legacy_only_app(path: str = "/mcp") -> FakeServer:
     """Streamable HTTP with sessions, as servers of 2025 are: any other version is refused in words of that time."""
     app = build_server().streamable_http_app(streamable_http_path=path)
