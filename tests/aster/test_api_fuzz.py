@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agents.models import Conversation
 from integrations.models import AuthConfig, Connection
 from tests.aster.api_contract import ContractClient, document
 from tests.conftest import Person
@@ -68,6 +69,7 @@ def client(alice: Person) -> Everywhere:
     llm_id = made.post("/api/v1/config/llm", llm).json()["id"]
     agent = made.post("/api/v1/config/agent", {"name": "Bot", "llm_config_id": llm_id})
     assert agent.status_code == 201
+    Conversation.objects.create(organization=alice.organization, agent_id=agent.json()["id"], user=alice.user)
     task = {"name": "Report", "agent_id": agent.json()["id"], "prompt": "Report.", "every_seconds": 3600}
     assert made.post("/api/v1/schedules", task).status_code == 201
     asked = {"agents": [agent.json()["id"]], "scopes": ["aster:connect", "aster:call"], "origin": ORIGIN}
