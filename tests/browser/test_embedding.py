@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import httpx2
 import pytest
+from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from agents.models import Agent, SessionTicket
@@ -69,7 +70,8 @@ def test_a_page_of_another_app_connects_and_disconnects(hub: Page, app: App, acc
     expect(hub.get_by_text("Nothing to connect")).to_be_visible()
     accessible()
     window = press_connect(hub)
-    expect(window.get_by_text("bob@acme.test")).to_be_visible()
+    expect(window.get_by_text("bob@acme.test", exact=True)).to_be_visible()
+    assert not Axe().run(window)["violations"]
     window.get_by_role("button", name="Continue").click()
     expect(window.get_by_text("Demo provider").first).to_be_visible()
     with window.expect_event("close"):
@@ -110,9 +112,11 @@ def test_a_stolen_link_connects_nothing_in_another_browser(hub: Page, app: App, 
     stolen.goto(window.url)
     expect(stolen.get_by_text("Not opened by that page")).to_be_visible()
     expect(stolen.get_by_role("button", name="Continue")).to_be_disabled()
+    assert not Axe().run(stolen)["violations"]
     # Even who has the button pressed all the same begins nothing.
     stolen.evaluate("document.querySelector('form').submit()")
     expect(stolen.get_by_text("Nothing was connected")).to_be_visible()
+    assert not Axe().run(stolen)["violations"]
     assert not Connection.objects.exists()
 
 
