@@ -127,13 +127,13 @@ def find_tool(agent: Agent, name: str, *, actor: Actor, known: Iterable[AgentToo
     """
     actor.require_scope(CALL)
     require_agent_on(agent)
-    found = _behind(agent, name) if known is None else next((each for each in known if each.name == name), None)
+    found = tool_behind(agent, name) if known is None else next((each for each in known if each.name == name), None)
     if found is None:
         raise NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
     return found
 
 
-def _behind(agent: Agent, name: str) -> AgentTool | None:
+def tool_behind(agent: Agent, name: str) -> AgentTool | None:
     """What known_tools() has of that name, without reading the definitions of thousands of tools for one of them."""
     for server in assigned_servers(agent, with_tools=False):
         prefix = server_prefix(server.slug, server.pk)

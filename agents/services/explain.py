@@ -12,8 +12,7 @@ from typing import Any
 
 from agents.models import Agent, Approver, ToolGrant
 from agents.services import tool_scopes
-from agents.services.agents import assigned_servers
-from agents.services.calls import AgentTool, known_tools, require_agent_on, require_tool_on
+from agents.services.calls import AgentTool, require_agent_on, require_tool_on, tool_behind
 from agents.services.tool_scopes import namespaced, needed_scopes
 from aster.accounts.access import CALL, Actor, find_actor
 from aster.accounts.models import ApiKey, User
@@ -178,9 +177,8 @@ class _Walk:
         agent = self.agent
         advice = "Switch it on, on its General page."
         self.steps.append(_asked("agent", lambda: require_agent_on(agent), f"{agent} is on.", advice))
-        known = known_tools(agent, assigned_servers(agent))
         name = self._offered_name(self.explanation.tool)
-        found = next((each for each in known if each.name == name), None)
+        found = tool_behind(agent, name)
         if found is None:
             self.steps.append(self._unknown(name))
             return
