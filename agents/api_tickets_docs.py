@@ -73,8 +73,8 @@ _ASKED = {
     "origin": "https://app.example",
 }  # fmt: skip
 _MISSING = {
-    "code": "missing_scope", "detail": "This API key lacks the scope aster:tickets.", "fields": {},
-    "scope": "aster:tickets",
+    "code": "missing_scope", "fields": {}, "scope": "aster:tickets",
+    "detail": "This takes an API key that names the scope aster:tickets; * is not enough.",
 }  # fmt: skip
 _NO_KEY = {
     "code": "key_needed", "fields": {},

@@ -63,7 +63,7 @@ def _person_for(actor: Actor, email: str | None) -> User:
         return actor.person
     if not actor.is_admin:
         raise NotAllowed("Only an admin's key can make tickets for other members. Leave user out to make your own.")
-    actor.require_scope(TICKETS)
+    actor.require_named(TICKETS)
     members = Membership.objects.filter(organization=actor.organization, user__is_active=True)
     found = members.select_related("user").filter(user__email__iexact=email.strip()).first()
     if found is None:

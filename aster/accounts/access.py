@@ -24,12 +24,12 @@ KEY_SCOPES = {
     MANAGE: "Change servers, auth configs, agents and people; with aster:call, call servers directly",
     CONNECT: "Connect and disconnect the owner's accounts",
     CALL: "Call the tools of agents with the owner's connections",
-    TICKETS: "Make session tickets for members",
+    TICKETS: "Make session tickets for other members; * does not include it",
 }
 # `aster:*` is these and no more: not a tool's scope that happens to begin so.
 _OWN_HIERARCHY: Mapping[str, list[str]] = {
     **{MANAGE: [READ], CONNECT: [READ], CALL: [READ], TICKETS: [READ]},
-    "aster:*": [MANAGE, CONNECT, CALL, TICKETS],
+    "aster:*": [MANAGE, CONNECT, CALL],
 }
 
 
@@ -72,6 +72,12 @@ class Actor:
     def require_scope(self, scope: str) -> None:
         if not self.holds(scope):
             words = f"This {'session ticket' if self.origin else 'API key'} lacks the scope {scope}."
+            raise NotAllowed(words, code="missing_scope", extra={"scope": scope})
+
+    def require_named(self, scope: str) -> None:
+        """For what goes beyond the owner's own rights: a key has to be made for it, and `*` is not enough."""
+        if self.api_key and scope not in self.scopes:
+            words = f"This takes an API key that names the scope {scope}; * is not enough."
             raise NotAllowed(words, code="missing_scope", extra={"scope": scope})
 
     def holds(self, scope: str) -> bool:

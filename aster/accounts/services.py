@@ -19,7 +19,7 @@ from django.utils.http import urlsafe_base64_encode
 
 from aster import crypto
 from aster.accounts import audit
-from aster.accounts.access import KEY_SCOPES, MANAGE, READ, Actor
+from aster.accounts.access import KEY_SCOPES, MANAGE, READ, TICKETS, Actor
 from aster.accounts.models import ApiKey, AuditEvent, Membership, Organization, Role, User, unique_slug
 from aster.errors import Conflict, InvalidInput, NotFound
 
@@ -224,7 +224,9 @@ def _check_scopes(scopes: list[str], actor: Actor) -> None:
     for scope in scopes:
         if scope == "*" and "*" not in actor.scopes:
             raise InvalidInput("This key cannot make a more powerful one.", fields={"scopes": ["Too powerful."]})
-        if scope != "*":
+        if scope == TICKETS:
+            actor.require_named(scope)
+        elif scope != "*":
             actor.require_scope(scope)
 
 

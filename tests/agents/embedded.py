@@ -35,7 +35,7 @@ def page(ticket: str, origin: str = ORIGIN) -> ContractClient:
 
 
 def ticket_for(person: Person, agent: Agent, **changes: Any) -> str:
-    made = client_with(person.key()).post(TICKETS, asked(agent, **changes))
+    made = client_with(person.key("*", "aster:tickets")).post(TICKETS, asked(agent, **changes))
     assert made.status_code == 201, made.content
     text: str = made.json()["ticket"]
     return text

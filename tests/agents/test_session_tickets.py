@@ -69,7 +69,7 @@ def test_the_audit_trail_says_who_made_it_for_whom_and_which_page(alice: Person,
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused(alice: Person, helper: Agent, change: dict[str, Any], field: str) -> None:
-    refused = api(alice).post(TICKETS, asked(helper, **change))
+    refused = api(alice, "*", "aster:tickets").post(TICKETS, asked(helper, **change))
     assert refused.status_code == 400
     assert [name.partition(".")[0] for name in refused.json()["fields"]] == [field.partition(".")[0]]
     assert not SessionTicket.objects.exists()
@@ -98,6 +98,8 @@ def test_a_ticket_for_somebody_else_takes_an_admins_key_with_the_scope_for_it(
     assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
     manager = api(alice, "aster:manage", "aster:connect", "aster:call").post(TICKETS, for_bob)
     assert (manager.status_code, manager.json()["scope"]) == (403, "aster:tickets")
+    everything = api(alice, "*").post(TICKETS, for_bob)
+    assert (everything.status_code, everything.json()["scope"]) == (403, "aster:tickets")
     lacking = api(alice, "aster:tickets").post(TICKETS, for_bob)
     assert (lacking.status_code, lacking.json()["scope"]) == (403, "aster:call")
     made = api(alice, "aster:tickets", "aster:connect", "aster:call").post(TICKETS, for_bob)
@@ -107,7 +109,14 @@ def test_a_ticket_for_somebody_else_takes_an_admins_key_with_the_scope_for_it(
 
 def test_nobody_makes_a_key_for_tickets_that_is_somebody_elses(alice: Person, bob: Person) -> None:
     body = {"name": "x", "scopes": ["aster:tickets"], "user": bob.user.email}
-    assert list(api(alice).post("/api/v1/api_keys", body).json()["fields"]) == ["scopes"]
+    client = api(alice, "*", "aster:tickets")
+    assert list(client.post("/api/v1/api_keys", body).json()["fields"]) == ["scopes"]
+
+
+def test_a_key_that_does_not_name_the_scope_makes_no_key_that_does(alice: Person) -> None:
+    body = {"name": "x", "scopes": ["aster:tickets"]}
+    assert api(alice, "*").post("/api/v1/api_keys", body).json()["scope"] == "aster:tickets"
+    assert api(alice, "*", "aster:tickets").post("/api/v1/api_keys", body).status_code == 201
 
 
 def test_it_is_made_with_a_key_and_not_in_a_browser(alice: Person, helper: Agent) -> None:
@@ -119,7 +128,8 @@ def test_it_is_made_with_a_key_and_not_in_a_browser(alice: Person, helper: Agent
 def test_another_organization_is_out_of_reach(alice: Person, charlie: Person, helper: Agent) -> None:
     theirs = agent_with(charlie, name="Theirs")
     assert list(api(alice).post(TICKETS, asked(theirs)).json()["fields"]) == ["agents"]
-    assert list(api(alice).post(TICKETS, asked(helper, user=charlie.user.email)).json()["fields"]) == ["user"]
+    for_charlie = asked(helper, user=charlie.user.email)
+    assert list(api(alice, "*", "aster:tickets").post(TICKETS, for_charlie).json()["fields"]) == ["user"]
     ticket_for(alice, helper)
     row = SessionTicket.objects.get()
     stranger = api(charlie)
