@@ -100,10 +100,13 @@ class ScheduleForm(forms.ModelForm[ScheduledTask]):
         help_text="60 is hourly, 1440 daily.",
     )
     time_zone = forms.ChoiceField(choices=[(zone, zone) for zone in time_zones()], initial="UTC")
+    input = JsonObjectField(
+        required=False, help_text="Only for an agent that asks for input at the start of a chat: its values, as JSON."
+    )
 
     class Meta:
         model = ScheduledTask
-        fields = ("name", "agent", "prompt", "cron", "time_zone", "overlap", "notifies_failures")
+        fields = ("name", "agent", "prompt", "input", "cron", "time_zone", "overlap", "notifies_failures")
         labels = {
             "prompt": "Message",
             "overlap": "If the run before has not ended",
@@ -112,13 +115,25 @@ class ScheduleForm(forms.ModelForm[ScheduledTask]):
         widgets = {"prompt": forms.Textarea(attrs={"rows": 5})}
         help_texts = {"prompt": "What you would write to the agent in a chat. It works as you, with your connections."}
 
-    field_order = ("name", "agent", "prompt", "cron", "every_minutes", "time_zone", "overlap", "notifies_failures")
+    field_order = (
+        "name",
+        "agent",
+        "prompt",
+        "input",
+        "cron",
+        "every_minutes",
+        "time_zone",
+        "overlap",
+        "notifies_failures",
+    )
 
     def __init__(self, *args: Any, actor: Actor, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         agents = self.fields["agent"]
         assert isinstance(agents, forms.ModelChoiceField)  # noqa: S101
         agents.queryset = Agent.objects.usable_by(actor).exclude(llm_config=None)
+        asking = agents.queryset.exclude(input_json_schema={}).values_list("pk", flat=True)
+        self.asking_agents = "|".join(map(str, asking))
         agents.empty_label = "Choose an agent" if agents.queryset else "No agent has a model yet"
         if self.instance.every_seconds:
             self.fields["every_minutes"].initial = max(1, self.instance.every_seconds // 60)

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from agents.runtime import scheduled
 from agents.services import approvals, calls, schedules, tickets
+from agents.services.notices import tell_of_failure
 from aster.accounts import retention
 from aster.celery import enqueue
 
@@ -18,8 +19,13 @@ _runs = threading.BoundedSemaphore(2)
 
 @shared_task(name="agents.tasks.run_due_tasks")
 def run_due_tasks() -> None:
-    for pk in schedules.due_tasks(timezone.now()).values_list("pk", flat=True)[:100]:
+    now = timezone.now()
+    for pk in schedules.due_tasks(now).values_list("pk", flat=True)[:100]:
         enqueue("agents.tasks.run_task", pk)
+    for run in schedules.give_up_dead_runs(now):
+        tell_of_failure(
+            run.task, "Its last run ended with its process. What it did until then stays done.", stopped=False
+        )
 
 
 @shared_task(name="agents.tasks.run_task")

@@ -102,8 +102,12 @@ def add_errors(form: BaseForm, error: AsterError) -> None:
     """Put a service's refusal beside the fields it is about; whatever has no field goes above the form."""
     placed = False
     for name, words in error.fields.items():
+        field, _, inside = name.partition(".")
         for word in words:
-            form.add_error(name if name in form.fields else None, word)
+            if name in form.fields or field not in form.fields:
+                form.add_error(name if name in form.fields else None, word)
+            else:  # a part of what one field holds
+                form.add_error(field, f"{inside}: {word}")
             placed = True
     if not placed:
         form.add_error(None, error.message)

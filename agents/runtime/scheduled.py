@@ -9,6 +9,7 @@ from typing import Any
 from agents.models import Author, Conversation, MessageState, RunStatus, TaskRun
 from agents.runtime.chat import answer
 from agents.services import conversations, schedules
+from agents.services.approvals import ApprovalRequired
 from agents.services.notices import tell_of_failure
 from aster.accounts.access import Actor
 from aster.egress import keep_async_pool
@@ -55,14 +56,15 @@ def _nobody_watches(kind: str, data: dict[str, Any]) -> None:
 def _judge(run: TaskRun, conversation: Conversation) -> None:
     """How the turn went, from what it left behind."""
     said = conversation.messages.filter(author=Author.MODEL).order_by("-id").first()
-    disconnected = next(
-        (each for each in conversation.messages.filter(author=Author.TOOL) if each.facts.get("code") in _STOPS), None
-    )
-    if disconnected:
-        server = disconnected.facts.get("server") or "a server"
+    calls = [each.facts for each in conversation.messages.filter(author=Author.TOOL)]
+    if disconnected := next((facts for facts in calls if facts.get("code") in _STOPS), None):
+        server = disconnected.get("server") or "a server"
         _end(run, f"Your {server} connection needs to be reconnected. Then switch the task on again.", stops=True)
     elif said is None or said.state != MessageState.COMPLETE:
         _end(run, (said and said.error) or "The agent did not come to an end.")
+    elif waiting := next((facts for facts in calls if facts.get("code") == ApprovalRequired.code), None):
+        tool = waiting.get("title") or "a tool"
+        _end(run, f"A call of {tool} waits for approval. Once it is approved, run the task again within 30 minutes.")
     else:
         schedules.end_run(run, RunStatus.OK, conversation=conversation)
 

@@ -57,7 +57,7 @@ def start_conversation(agent: Agent, actor: Actor, input: Mapping[str, Any] | No
     person = actor.person
     require_answers(agent)
     values = dict(input or {})
-    _check_input(agent, values)
+    check_input(agent, values)
     return Conversation.objects.create(
         organization=actor.organization, agent=agent, user=person, input=values, origin=actor.origin
     )
@@ -72,7 +72,8 @@ def require_answers(agent: Agent) -> None:
         raise Conflict(words, code="no_model")
 
 
-def _check_input(agent: Agent, values: dict[str, Any]) -> None:
+def check_input(agent: Agent, values: dict[str, Any]) -> None:
+    """Raise InvalidInput for values that the agent's input_json_schema does not take, or that are missing."""
     problems: dict[str, list[str]] = {}
     if len(json.dumps(values)) > MAX_INPUT:
         problems["input"] = [f"Is longer than {MAX_INPUT:,} characters."]

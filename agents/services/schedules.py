@@ -17,6 +17,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from agents.models import Agent, Conversation, Overlap, RunStatus, ScheduledTask, TaskRun
+from agents.services.conversations import check_input
 from aster.accounts import audit
 from aster.accounts.access import CALL, Actor, find_actor
 from aster.accounts.models import is_row_id
@@ -102,6 +103,7 @@ def save_task(task: ScheduledTask, *, actor: Actor) -> None:
     if task.agent.llm_config_id is None:
         words = f"{task.agent} has no model. An admin can choose one on the agent's page."
         raise InvalidInput(words, fields={"agent": [words]})
+    check_input(task.agent, task.input)
     with transaction.atomic():
         audit.save_audited(task, actor=actor)
         due = next_run(task, timezone.now()) if task.is_enabled else None
@@ -184,10 +186,18 @@ def begin_run(pk: int) -> TaskRun | None:
 
 
 def _running(task: ScheduledTask, now: datetime) -> bool:
-    runs = task.runs.filter(status=RunStatus.RUNNING)
-    words = "The process that ran it ended before it did."
-    runs.filter(started_at__lt=now - LONGEST_RUN).update(status=RunStatus.ABANDONED, ended_at=now, error=words)
-    return runs.exists()
+    give_up_dead_runs(now, task)
+    return task.runs.filter(status=RunStatus.RUNNING).exists()
+
+
+def give_up_dead_runs(now: datetime, task: ScheduledTask | None = None) -> list[TaskRun]:
+    """Mark the runs whose process must have died as abandoned, and return them; each is returned to one caller only."""
+    dead = TaskRun.objects.filter(status=RunStatus.RUNNING, started_at__lt=now - LONGEST_RUN)
+    if task is not None:
+        dead = dead.filter(task=task)
+    end = {"status": RunStatus.ABANDONED, "ended_at": now, "error": "The process that ran it ended before it did."}
+    found = dead.select_related("task__agent", "task__organization", "task__created_by")[:100]
+    return [run for run in found if dead.filter(pk=run.pk).update(**end)]
 
 
 def _note_missed(task: ScheduledTask, due: datetime, now: datetime) -> None:

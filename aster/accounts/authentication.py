@@ -65,4 +65,6 @@ def actor_of(request: Request) -> Actor | None:
         return request.auth
     actor = cast(Any, request._request).actor
     # The middleware's actor is a lazy stand-in, which dataclasses.replace does not take.
-    return Actor(actor.organization, actor.user, actor.role, via="api", request_id=actor.request_id) if actor else None
+    return (
+        Actor(actor.organization, actor.user, actor.role, via=actor.via, request_id=actor.request_id) if actor else None
+    )

@@ -238,7 +238,7 @@ def test_scopes_are_searched_and_saved_page_by_page(alice: Person) -> None:
     agent = make_agent(alice, crm)
     browser, url = alice.browser(), "/hub/agent/helper/scopes/"
     first = text_of(browser.get(url))
-    assert "1–50 of 120" in first and "Search 120 tools" in first and "now 120 of 120" in first
+    assert "1–50 of 120" in first and "Search 120 tools" in first and "120 of 120 now" in first
     found = f"{url}?q=row_0119"
     page = text_of(browser.get(found))
     assert page.count("scopes-crm_") == 1 and f'action="{found}"' in page

@@ -51,6 +51,19 @@ def test_what_cannot_be_is_said_beside_the_field_and_stores_nothing(
     assert not ScheduledTask.objects.exists()
 
 
+def test_the_form_takes_the_input_of_an_agent_that_asks_for_some(bob: Person, agent: Agent) -> None:
+    browser = bob.browser()
+    assert 'name="input"' not in browser.get("/hub/schedules/add/").text
+    asks = {"type": "object", "properties": {"team": {"type": "string"}}, "required": ["team"]}
+    Agent.objects.filter(pk=agent.pk).update(input_json_schema=asks)
+    assert f'data-show-if="agent={agent.pk}"' in browser.get("/hub/schedules/add/").text
+    refused = browser.post("/hub/schedules/add/", {**FORM, "agent": agent.pk, "input": "{}"})
+    assert (refused.status_code, ScheduledTask.objects.count()) == (400, 0)
+    assert "team: " in refused.text
+    browser.post("/hub/schedules/add/", {**FORM, "agent": agent.pk, "input": '{"team": "Sales"}'})
+    assert ScheduledTask.objects.get().input == {"team": "Sales"}
+
+
 def test_somebody_elses_task_is_not_there_for_members_and_only_to_be_stopped_for_admins(
     alice: Person, bob: Person, charlie: Person, agent: Agent
 ) -> None:

@@ -13,6 +13,7 @@ from pytest_django.fixtures import Settings
 
 from agents.models import Agent, LlmConfig, RunStatus, ScheduledTask, TaskRun
 from agents.services.agents import save_agent, save_llm_config
+from agents.services.approvals import set_approver
 from agents.services.calls import agent_tools
 from agents.tasks import run_task
 from aster.accounts.models import Membership
@@ -131,6 +132,20 @@ def test_who_is_not_connected_any_more_stops_their_task_and_is_told_what_to_do(
     assert (letter.to, letter.subject) == (["bob@acme.test"], "Morning report stopped")
     assert "Your Notes connection" in letter.body
     assert f"/hub/schedules/{task.pk}/" in letter.body
+
+
+def test_a_call_that_waits_for_approval_fails_the_run_and_says_what_to_do(
+    bob: Person, alice: Person, agent: Agent, model: tuple[FakeModel, str], server: tuple[FakeServer, str]
+) -> None:
+    connect(AuthConfig.objects.get(), bob)
+    set_approver(agent, McpServer.objects.get(), "echo", "caller", actor=alice.actor)
+    call_then_answer(model, agent)
+    task = task_of(bob, agent)
+    failed = run(task)
+    assert failed.status == RunStatus.FAILED
+    assert "waits for approval" in failed.error
+    assert server[0].calls() == []
+    assert ScheduledTask.objects.get(pk=task.pk).is_enabled
 
 
 @pytest.mark.parametrize(("wanted", "letters"), [(True, 1), (False, 0)])

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.core import mail
 from django.utils import timezone
+from pytest_django.fixtures import Settings
 
 from agents.models import Agent, LlmConfig, RunStatus, ScheduledTask, TaskRun
 from agents.services import schedules
+from agents.tasks import run_due_tasks
 from aster.accounts.models import AuditEvent, Membership
 from aster.errors import Conflict, InvalidInput, NotAllowed, NotFound
 from tests.conftest import Person
@@ -190,6 +193,34 @@ def test_a_run_whose_process_died_is_seen_and_holds_up_nothing(alice: Person, ag
     assert TaskRun.objects.get(pk=dead.pk).status == RunStatus.ABANDONED
     schedules.end_run(dead, RunStatus.OK)
     assert TaskRun.objects.get(pk=dead.pk).status == RunStatus.ABANDONED
+
+
+def test_a_run_whose_process_died_is_given_up_and_told_without_being_due(
+    alice: Person, agent: Agent, settings: Settings
+) -> None:
+    settings.ASTER_SENDS_MAIL = True
+    task = task_of(alice, agent)
+    make_due(task)
+    dead = schedules.begin_run(task.pk)
+    assert dead
+    run_due_tasks()
+    assert TaskRun.objects.get(pk=dead.pk).status == RunStatus.RUNNING
+    TaskRun.objects.filter(pk=dead.pk).update(started_at=timezone.now() - schedules.LONGEST_RUN * 2)
+    run_due_tasks()
+    run_due_tasks()
+    assert TaskRun.objects.get(pk=dead.pk).status == RunStatus.ABANDONED
+    assert [(letter.to, letter.subject) for letter in mail.outbox] == [(["alice@acme.test"], "Morning report failed")]
+
+
+def test_input_that_the_agent_does_not_take_is_refused_when_the_task_is_saved(alice: Person, agent: Agent) -> None:
+    asks = {"type": "object", "properties": {"team": {"type": "string"}}, "required": ["team"]}
+    Agent.objects.filter(pk=agent.pk).update(input_json_schema=asks)
+    agent.refresh_from_db()
+    for wrong in ({}, {"team": 1}):
+        with pytest.raises(InvalidInput) as refused:
+            task_of(alice, agent, input=wrong)
+        assert next(iter(refused.value.fields)).startswith("input")
+    assert task_of(alice, agent, input={"team": "Sales"}).input == {"team": "Sales"}
 
 
 def test_what_was_missed_is_made_up_for_once_and_said(alice: Person, agent: Agent) -> None:
