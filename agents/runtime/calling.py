@@ -64,6 +64,11 @@ class Calling:
             self.tell("banner", {"server": name, "text": words, "url": url})
         return url
 
+    def only_reads(self, asked: Asked) -> bool:
+        """Whether the tool says that it changes nothing. If it lies, calls of it may overlap, and nothing else."""
+        found = self.session.tools.get(asked.name)
+        return bool(found and found.tool and found.tool.annotations.get("readOnlyHint") is True)
+
     async def make(self, asked: Asked) -> dict[str, Any]:
         """Make one call and return the fields of the tool's entry: its text, for the model, and its facts."""
         found = self.session.tools.get(asked.name)

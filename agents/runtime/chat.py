@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import anyio
@@ -38,6 +39,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 WATCH_SECONDS = 0.5
 # In one answer; the model sees that the others were not taken.
 MAX_CALLS = 50
+MAX_AT_ONCE = 10
 SILENT = "The model answered nothing. Ask again, or ask an admin to look at the LLM config."
 TOO_LONG = "The answer was cut: it reached the longest answer that the LLM config allows."
 FILTERED = "The model's provider ended the answer: its rules do not allow it."
@@ -145,13 +147,39 @@ class _Answering:
             if not message.calls:
                 # What was said stays, with the reason why there is no more of it.
                 return _End(MessageState.COMPLETE, TOO_LONG if reason == "length" else "")
-            for call in message.calls:
-                asked = Asked(message.pk, call["id"], call["name"], call["arguments"])
-                fields = await calling.make(asked)
-                row = await in_db_thread(self._add, author=Author.TOOL, **fields)
-                self.tell("result", result_event(row))
+            asked = [Asked(message.pk, call["id"], call["name"], call["arguments"]) for call in message.calls]
+            for reads, group in groupby(asked, calling.only_reads):
+                if reads:
+                    await self._make_at_once(calling, list(group))
+                else:
+                    for each in group:
+                        await self._make(calling, each)
         words = f"The agent called tools {self.limits.rounds} times without coming to an answer, and was ended."
         return _End(MessageState.FAILED, words)
+
+    async def _make(self, calling: Calling, asked: Asked) -> None:
+        fields = await calling.make(asked)
+        row = await in_db_thread(self._add, author=Author.TOOL, **fields)
+        self.tell("result", result_event(row))
+
+    async def _make_at_once(self, calling: Calling, asked: list[Asked]) -> None:
+        """Calls that only read wait for nobody; what changes something happens in the order the model gave."""
+        gone: list[NotFound] = []
+        limiter = anyio.CapacityLimiter(MAX_AT_ONCE)
+
+        async def make(each: Asked) -> None:
+            async with limiter:
+                try:
+                    await self._make(calling, each)
+                except NotFound as deleted:
+                    gone.append(deleted)
+                    group.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as group:
+            for each in asked:
+                group.start_soon(make, each)
+        if gone:
+            raise gone[0]
 
     async def _ask(self, system: str, finding: Finding) -> tuple[Message, str]:
         """One answer of the model, written down while it comes; with the reason why it ended."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import threading
+from typing import Any
 
 import pytest
 
@@ -40,6 +43,39 @@ def test_a_turn_calls_a_tool_and_answers_with_its_result(alice: Person, protocol
     conversation.refresh_from_db()
     assert (conversation.turn, conversation.title) == (None, "Which colour?")
     assert not conversation.messages.exclude(state=MessageState.COMPLETE).exists()
+
+
+def test_calls_that_only_read_are_made_at_once_and_others_in_their_order(alice: Person) -> None:
+    """The readers wait for each other at the server; whatever writes comes when those before it are done."""
+    model = FakeModel()
+    with stage(alice, model) as chat:
+        Tool.objects.filter(name="echo").update(
+            definition={**Tool.objects.get(name="echo").definition, "annotations": {"readOnlyHint": True}}
+        )
+        together, app, order = threading.Barrier(2), chat.server.app, list[str]()
+
+        async def meet(scope: Any, receive: Any, send: Any) -> None:
+            tool = chat.server.requests[-1].tool
+            if tool == "echo":
+                await asyncio.to_thread(together.wait, 5)
+            order.append(str(tool))
+            await app(scope, receive, send)
+
+        chat.server.serve_instead(meet)
+        echo, add = chat.name("echo"), chat.name("add")
+        model.script = [
+            Answer(
+                calls=[(echo, {"text": "a"}), (echo, {"text": "b"}), (add, {"a": 1, "b": 1}), (add, {"a": 2, "b": 2})]
+            ),
+            Answer("Done."),
+        ]
+        conversation = chat.say()
+    assert not together.broken
+    assert order == ["echo", "echo", "add", "add"]
+    texts = [row.text for row in rows(conversation) if row.author == Author.TOOL]
+    assert (set(texts[:2]), texts[2:]) == ({"a", "b"}, ["2", "4"])
+    results = [each["content"] for each in chat.model.asked[1].body["messages"] if each["role"] == "tool"]
+    assert results == ["a", "b", "2", "4"]  # in the order of the calls, whichever was faster
 
 
 # --- What a model may do wrong --------------------------------------------------------------------------------------
