@@ -262,7 +262,13 @@ class Session:
                 # (2025-11-25, Streamable HTTP §Session Management).
                 await self._repair(channel, channel.era, None)
             elif was_assumed and _is_strange(refusal):
-                if not await self._changes_era(channel):
+                try:
+                    changed = await self._changes_era(channel)
+                except AsterError as failure:
+                    if was_never_sent(failure):
+                        raise refusal from None  # what failed is asking again: the request itself had arrived
+                    raise
+                if not changed:
                     raise
             else:
                 raise

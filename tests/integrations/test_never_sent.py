@@ -97,3 +97,36 @@ def _reply(message: dict[str, object]) -> bytes:
     info = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
     body = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": info}).encode()
     return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body)
+
+
+def test_a_refused_call_was_sent_also_if_the_server_is_gone_when_it_is_asked_again() -> None:
+    """What a remembered server refuses at first makes Aster ask which era it speaks now. The session outlives that."""
+    heard: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0] or 0)
+        heard.append(json.loads(await reader.readexactly(length))["method"])
+        server.close()
+        writer.write(b"HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.close()
+
+    async def run(retry_attempts: int) -> list[AsterError]:
+        nonlocal server
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        target = remembered(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp", retry_attempts=retry_attempts)
+        failures: list[AsterError] = []
+        async with open_target(target) as session:
+            for _ in range(2):
+                with pytest.raises(AsterError) as failed:
+                    await session.call_tool("work")
+                failures.append(failed.value)
+        return failures
+
+    server: asyncio.Server
+    for attempts in (0, 2):
+        heard.clear()
+        first, second = asyncio.run(run(attempts))
+        assert heard == ["tools/call"]
+        assert "408" in first.message and not was_never_sent(first)
+        assert "Nobody answers" in second.message and was_never_sent(second)
