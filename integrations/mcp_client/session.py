@@ -319,8 +319,11 @@ def _is_strange(refusal: Refusal) -> bool:
 
 
 def _lost_session(refusal: Refusal, target: Target) -> bool:
-    """A session that the server no longer knows; some say so with 400 and words. SSE has its session in the URL."""
-    said_so = refusal.status == 400 and "session" in refusal.error.message.lower()
+    """A session that the server no longer knows; some say so with 400 and words. SSE has its session in the URL.
+
+    What is said about the request by its id is no such words: it was looked at, and may have run.
+    """
+    said_so = refusal.status == 400 and not refusal.names_request and "session" in refusal.error.message.lower()
     return (refusal.in_session or target.transport == "sse") and (refusal.status == 404 or said_so)
 
 
