@@ -87,7 +87,8 @@ LIST: Operation = operation(
 )  # fmt: skip
 CREATE: Operation = operation(
     "create_schedule", "Schedule an agent", tag=TAG, errors=(400,), status=201,
-    words="It runs as the key's owner, with their connections. Give either `cron` or `every_seconds`.",
+    words="It runs as the key's owner, with their connections and all of their rights: the key must hold `*`. Give "
+    "either `cron` or `every_seconds`.",
     request=ScheduleIn, bodies={"Every weekday at nine": _BODY}, response=ScheduleOut, example=_EXAMPLE,
 )  # fmt: skip
 GET: Operation = operation(
@@ -96,7 +97,8 @@ GET: Operation = operation(
 )  # fmt: skip
 UPDATE: Operation = operation(
     "update_schedule", "Change a scheduled task", tag=TAG, errors=(400, 404), parameters=_TASK,
-    words="Only the person it runs as can change it; an admin can switch it off. Fields left out keep their value.",
+    words="Only the person it runs as can change it; an admin can switch it off. Fields left out keep their value. "
+    "The key must hold `*`, unless it only switches off.",
     request=ScheduleIn, bodies={"Switch off": {"is_enabled": False}}, response=ScheduleOut,
     example={**_EXAMPLE, "is_enabled": False, "next_run_at": None},
 )  # fmt: skip

@@ -71,7 +71,9 @@ class Grouped(Generic[T, R]):
                 self._waiting[loop] = []
                 await self._settle(group)
         finally:
-            for _, outcome in self._waiting.pop(loop):
+            if left := self._waiting.pop(loop):  # the loop ends: what was asked for is done, as in `_settle`
+                _quick.submit(_keeping_connections(lambda: self._run([item for item, _ in left])))
+            for _, outcome in left:
                 outcome.cancel()
 
     async def _settle(self, group: list[tuple[T, asyncio.Future[R]]]) -> None:

@@ -75,7 +75,7 @@ class _Heard:
         match event:
             case {"type": "message_start", "message": {"usage": dict(usage)}}:
                 self._count(usage)
-            case {"type": "content_block_start", "index": index, "content_block": {"type": "tool_use"} as block}:
+            case {"type": "content_block_start", "index": int(index), "content_block": {"type": "tool_use"} as block}:
                 given = block.get("input")
                 first = json.dumps(given) if given else ""
                 self.calls[index] = {"id": str(block.get("id", "")), "name": str(block.get("name", "")), "json": first}
@@ -84,7 +84,7 @@ class _Heard:
             case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": str(text)}} if text:
                 return TextDelta(text)
             case {
-                "type": "content_block_delta", "index": index,
+                "type": "content_block_delta", "index": int(index),
                 "delta": {"type": "input_json_delta", "partial_json": str(text)},
             } if index in self.calls:  # fmt: skip
                 self.calls[index]["json"] += text

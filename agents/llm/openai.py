@@ -56,7 +56,7 @@ class OpenAiClient:
                         if isinstance(text := delta.get("content"), str) and text:
                             yield TextDelta(text)
                         _collect(calls, delta.get("tool_calls"))
-                    reason = choice.get("finish_reason") or reason
+                    reason = str(choice.get("finish_reason") or reason)
             if not reason:
                 raise asked.cut_off()
         for call in calls.values():

@@ -51,7 +51,7 @@ def read_arguments(text: str) -> dict[str, Any] | None:
         return None
     try:
         value = json.loads(text.strip() or "{}", parse_constant=_refuse_constant)
-        dumped = json.dumps(value, ensure_ascii=False)
+        dumped = json.dumps(value, ensure_ascii=False, allow_nan=False)  # 1e999 is read as infinity
         dumped.encode()  # a lone surrogate has no bytes
     except (ValueError, RecursionError):
         return None
@@ -129,20 +129,27 @@ def history(rows: Iterable[Message], *, with_tools: bool = True, most: int = MAX
 def _blocks(rows: Iterable[Message], with_tools: bool) -> list[list[Said]]:
     """A person's message; or a model's with the results of all its calls, in the order of the calls."""
     blocks: list[list[Said]] = []
-    results: dict[str, Message] = {}
-    models: list[tuple[list[Said], Message]] = []
-    for row in rows:
+    rows = list(rows)
+    for row, results in zip(rows, results_of(rows), strict=True):
         if row.author == Author.PERSON:
             blocks.append([FromPerson(row.text)])
-        elif row.author == Author.TOOL:
-            results[row.call_id] = row
-        elif row.text.strip() or (row.calls and with_tools):
-            calls = tuple(map(_request, row.calls)) if with_tools else ()
-            blocks.append([FromModel(row.text, calls)])
-            models.append((blocks[-1], row))
-    for block, row in models if with_tools else []:
-        block += [_result(results.get(call["id"]), call["id"]) for call in row.calls]
+        elif row.author == Author.MODEL and (row.text.strip() or (row.calls and with_tools)):
+            asked = row.calls if with_tools else []
+            answered = [_result(results.get(call["id"]), call["id"]) for call in asked]
+            blocks.append([FromModel(row.text, tuple(map(_request, asked))), *answered])
     return blocks
+
+
+def results_of(rows: Sequence[Message]) -> list[dict[str, Message]]:
+    """For each row the results of its calls, by the calls' ids: some models give the same ids in every answer."""
+    found: list[dict[str, Message]] = [{} for _ in rows]
+    waiting: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        for call in row.calls:
+            waiting.setdefault(call["id"], []).append(place)
+        if row.author == Author.TOOL and (asked := waiting.get(row.call_id)):
+            found[asked.pop()][row.call_id] = row
+    return found
 
 
 def _request(call: dict[str, Any]) -> ToolRequest:

@@ -272,14 +272,18 @@ class AgentSession:
         return record.result
 
     def _check_all(self, asked: list[_Asked]) -> list[Leave | AsterError | None]:
-        """Whether these calls may go out: for each what it spends, or why it may not."""
+        """Whether these calls may go out: for each what it spends, or why it may not. A turn goes on for minutes, so
+        the rules are those of now."""
+        try:
+            agent, servers, off = calls.rules_now(self.agent, [found for found, _, _ in asked], actor=self.actor)
+        except AsterError as refusal:
+            return [refusal] * len(asked)
         outcomes: list[Leave | AsterError | None] = []
-        for found, arguments, record in asked:
-            reachable = partial(self._require_reachable, found, record)
+        for read, arguments, record in asked:
             try:
-                leave = calls.require_allowed(
-                    self.agent, found, arguments, actor=self.actor, require_reachable=reachable
-                )
+                found = calls.under_rules(agent, read, servers, off)
+                reachable = partial(self._require_reachable, found, record)
+                leave = calls.require_allowed(agent, found, arguments, actor=self.actor, require_reachable=reachable)
             except AsterError as refusal:
                 outcomes.append(refusal)
             else:

@@ -15,7 +15,7 @@ from agents.services import approvals, tool_scopes
 from agents.services.agents import assigned_servers, tools_switched_off
 from agents.services.approvals import Leave
 from aster.accounts import retention
-from aster.accounts.access import CALL, MANAGE, Actor
+from aster.accounts.access import CALL, MANAGE, Actor, require_still_here
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
 from integrations.mcp_client import Target
 from integrations.models import Connection, McpServer, Tool
@@ -25,6 +25,8 @@ from integrations.services.access import Known, require_connection, token_source
 from integrations.services.catalogue import tools_of
 from integrations.services.targets import build_target
 
+# (server id, tool name) of what is switched off
+Off = set[tuple[int, str]]
 CONNECT_TOOL = "connect_account"
 # The codes of calls that nothing but a person's change or word can make possible; no server was asked.
 REFUSALS = frozenset(
@@ -129,7 +131,7 @@ def find_tool(agent: Agent, name: str, *, actor: Actor, known: Iterable[AgentToo
     require_agent_on(agent)
     found = tool_behind(agent, name) if known is None else next((each for each in known if each.name == name), None)
     if found is None:
-        raise NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
+        raise no_such_tool(agent, name)
     return found
 
 
@@ -152,6 +154,33 @@ def tool_behind(agent: Agent, name: str) -> AgentTool | None:
 def require_agent_on(agent: Agent) -> None:
     if not agent.is_enabled:
         raise Conflict(f"{agent} is switched off. An admin can switch it on.", code="agent_disabled")
+
+
+def rules_now(agent: Agent, found: Iterable[AgentTool], *, actor: Actor) -> tuple[Agent, dict[int, McpServer], Off]:
+    """What is switched, mapped and assigned at this moment, for tools that were read minutes ago (four queries).
+
+    Raises NotAllowed (locked out) or Conflict (the agent was switched off).
+    """
+    require_still_here(actor)
+    now = Agent.objects.filter(pk=agent.pk).select_related("organization").first()
+    if now is None:
+        raise NotFound("This agent was deleted.", code="unknown_tool")
+    require_agent_on(now)
+    assigned = McpServer.objects.filter(assignments__agent=now, pk__in={each.server.pk for each in found})
+    servers = assigned.select_related("auth_config", "organization").in_bulk()
+    return now, servers, tools_switched_off(now)
+
+
+def under_rules(agent: Agent, found: AgentTool, servers: Mapping[int, McpServer], off: Off) -> AgentTool:
+    """The same tool as rules_now() has it. Raises NotFound if its server was taken from the agent."""
+    if found.server.pk not in servers:
+        raise no_such_tool(agent, found.name)
+    is_on = found.tool is None or (found.server.pk, found.tool.name) not in off
+    return replace(found, server=servers[found.server.pk], is_on=is_on)
+
+
+def no_such_tool(agent: Agent, name: str) -> NotFound:
+    return NotFound(f"{agent} has no tool called {name[:100]}.", code="unknown_tool")
 
 
 def require_allowed(

@@ -91,8 +91,8 @@ def check_schedule(task: ScheduledTask) -> None:
 # --- Changes ---------------------------------------------------------------------------------------------------------
 def save_task(task: ScheduledTask, *, actor: Actor) -> None:
     """Store a task of one's own. Switching it on clears why it had stopped."""
+    _require_every_right(actor)
     if task._state.adding:
-        actor.require_scope(CALL)
         task.organization, task.created_by = actor.organization, actor.person
     elif task.created_by_id != actor.person.pk:
         raise NotAllowed(f"Only {task.created_by} can change this: it runs with their connections.")
@@ -112,13 +112,24 @@ def save_task(task: ScheduledTask, *, actor: Actor) -> None:
     task.next_run_at, task.stopped_because = due, stopped
 
 
+def _require_every_right(actor: Actor) -> None:
+    """Runs hold every scope, as their person does: who holds fewer must not decide what a run does."""
+    actor.require_scope(CALL)
+    if not actor.holds("*"):
+        words = "A task runs with all of your rights, and this API key has some of them only."
+        words += " Use a key that holds *, or the Schedules page of the hub."
+        raise NotAllowed(words, code="missing_scope", extra={"scope": "*"})
+
+
 def switch_task(task: ScheduledTask, *, on: bool, actor: Actor) -> None:
     """Its person switches it on and off, an admin off."""
-    if on or task.created_by_id == actor.person.pk:
-        task.is_enabled = on
+    if on:
+        task.is_enabled = True
         save_task(task, actor=actor)
         return
-    actor.require_admin()
+    if task.created_by_id != actor.person.pk:
+        actor.require_admin()
+    actor.require_scope(CALL)
     with transaction.atomic():
         ScheduledTask.objects.filter(pk=task.pk).update(is_enabled=False, next_run_at=None)
         audit.record(actor, "changed", task, {"is_enabled": [task.is_enabled, False]})

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 
 from agents.models import Author, CallOutcome, Conversation, Message, MessageState
 from agents.runtime.finding import FIND_TOOLS
+from agents.runtime.history import results_of
 from agents.services.approvals import visible_approvals
 from agents.services.conversations import is_running
 from agents.views.approvals import Card
@@ -115,13 +116,12 @@ def thread_of(conversation: Conversation, actor: Actor) -> Thread:
     hidden = conversation.messages.count() - MAX_SHOWN if len(rows) > MAX_SHOWN else 0
     rows = rows[-MAX_SHOWN:]
     running = is_running(conversation)
-    results = {row.call_id: row for row in rows if row.author == Author.TOOL}
-    asked_for = _approvals(results.values(), actor)
-    said = [row for row in rows if row.author != Author.TOOL]
-    last_said = max((row.pk for row in said if row.author == Author.PERSON), default=0)
+    asked_for = _approvals([row for row in rows if row.author == Author.TOOL], actor)
+    said = [pair for pair in zip(rows, results_of(rows), strict=True) if pair[0].author != Author.TOOL]
+    last_said = max((row.pk for row, _ in said if row.author == Author.PERSON), default=0)
     entries, last_words = [], ""
-    for row in said:
-        is_last = row is said[-1]
+    for row, results in said:
+        is_last = row is said[-1][0]
         if row.author == Author.PERSON:
             last_words = row.text
             entries.append(Entry(row, None, [], is_last))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
@@ -129,6 +129,19 @@ def find_actor(user: User, organization_id: int | None, **how: Any) -> Actor | N
         return Actor(organization, user, Role.ADMIN, **how) if organization else None
     chosen = chosen or memberships.first()
     return Actor(chosen.organization, user, chosen.role, **how) if chosen else None
+
+
+def require_still_here(actor: Actor) -> None:
+    """Refuse who was locked out since they were let in: for work that goes on for minutes. Asks the database."""
+    if actor.api_key is not None:
+        here = ApiKey.objects.usable().filter(pk=actor.api_key.pk).exists()
+    elif actor.user is not None:
+        member = Exists(Membership.objects.filter(user=OuterRef("pk"), organization=actor.organization))
+        here = User.objects.filter(Q(is_superuser=True) | member, pk=actor.user.pk, is_active=True).exists()
+    else:
+        here = True
+    if not here:
+        raise NotAllowed(f"{actor.user} may not act in {actor.organization} any more, or their key was revoked.")
 
 
 class ActorRequest(HttpRequest):

@@ -46,6 +46,7 @@ class Refusal(Exception):
         self.error = error
         self.status = exchange.status
         self.in_session = exchange.in_session
+        self.names_request = exchange.names_request
         self.code = code
         self.data = data
 

@@ -262,7 +262,13 @@ class Session:
                 # (2025-11-25, Streamable HTTP §Session Management).
                 await self._repair(channel, channel.era, None)
             elif was_assumed and _is_strange(refusal):
-                if not await self._changes_era(channel):
+                try:
+                    changed = await self._changes_era(channel)
+                except AsterError as failure:
+                    if was_never_sent(failure):
+                        raise refusal from None  # what failed is asking again: the request itself had arrived
+                    raise
+                if not changed:
                     raise
             else:
                 raise
@@ -313,8 +319,11 @@ def _is_strange(refusal: Refusal) -> bool:
 
 
 def _lost_session(refusal: Refusal, target: Target) -> bool:
-    """A session that the server no longer knows; some say so with 400 and words. SSE has its session in the URL."""
-    said_so = refusal.status == 400 and "session" in refusal.error.message.lower()
+    """A session that the server no longer knows; some say so with 400 and words. SSE has its session in the URL.
+
+    What is said about the request by its id is no such words: it was looked at, and may have run.
+    """
+    said_so = refusal.status == 400 and not refusal.names_request and "session" in refusal.error.message.lower()
     return (refusal.in_session or target.transport == "sse") and (refusal.status == 404 or said_so)
 
 

@@ -54,12 +54,12 @@ class StatelessChannel:
     """What `Channel` is to other servers, for one that wants no connection. Requests may run at once."""
 
     era: Era = "modern"
-    is_broken = False
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.discover: dict[str, Any] | None = None
         self.is_assumed = False
+        self.is_broken = False  # closed, perhaps to be replaced by one that could not be opened
         self.protocol_version = ""
         self._ids = itertools.count(1)
         self._stack = AsyncExitStack()
@@ -82,6 +82,7 @@ class StatelessChannel:
         self._http = await self._stack.enter_async_context(open_http(self.target))
 
     async def close(self, *, politely: bool = True) -> None:
+        self.is_broken = True
         await self._stack.aclose()
 
     async def negotiate(self, era: Era, discover: Mapping[str, Any] | None) -> None:

@@ -79,6 +79,8 @@ class ToolCollector:
             return f"{label} its inputSchema is not an object."
         if schema.get("type", "object") != "object":
             return f"{label} its inputSchema does not describe an object."
+        if not _can_be_stored(tool):
+            return f"{label} it holds a number or a character that no database takes."
         if self._checks_headers and (reason := find_header_problem(schema)):
             # 2026-07-28, Streamable HTTP §Custom Headers: clients must drop these.
             return f"{label} {reason}"
@@ -121,9 +123,23 @@ def may_be_repeated(tool: Mapping[str, Any]) -> bool:
     return isinstance(hints, Mapping) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
 
 
-def count_bytes(value: object) -> int:
+def _can_be_stored(tool: Mapping[str, Any]) -> bool:
+    """Not so: 1e999, which is read as infinity, NUL, and half of a surrogate pair."""
     try:
-        return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        text = json.dumps(tool, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except RecursionError:
+        return True  # told apart as what it is
+    except ValueError:
+        return False
+    return "\\u0000" not in text.replace("\\\\", "")
+
+
+def count_bytes(value: object) -> int:
+    """Raises ValueError for what cannot be sent on: JSON knows no infinity, though 1e999 is read as it."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return len(text.encode("utf-8", "surrogatepass"))
     except RecursionError:
         return MAX_LIST_BYTES
 
@@ -134,7 +150,11 @@ def read_call_result(result: dict[str, Any]) -> dict[str, Any]:
     A modern server that asks for input instead gets no answer from Aster: the asking becomes an error the model can
     read. Raises UpstreamError (step call; code `result_too_large` above 2 MiB).
     """
-    if count_bytes(result) > MAX_RESULT_BYTES:
+    try:
+        size = count_bytes(result)
+    except ValueError:
+        raise UpstreamError("The tool's answer holds a number that is none in JSON.", step="call") from None
+    if size > MAX_RESULT_BYTES:
         raise result_too_large()
     kept = {key: value for key, value in result.items() if key != "resultType"}
     match result.get("resultType", "complete"):

@@ -38,6 +38,7 @@ class Exchange:
     location: str = ""
     in_session: bool = False
     is_protocol_error: bool = False
+    names_request: bool = False  # an error about the request itself, so somebody looked at it
     is_foreign: bool = False  # a stream was asked for, and something else came
     error: Exception | None = None
     on_failure: Callable[[], None] | None = None
@@ -52,7 +53,9 @@ class Exchange:
         self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
         self.challenges = response.headers.get_list("www-authenticate")
         self.in_session = SESSION_HEADER in response.request.headers
-        self.is_protocol_error = self.status >= 400 and isinstance(parse_message(body).get("error"), dict)
+        said = parse_message(body) if self.status >= 400 else {}
+        self.is_protocol_error = isinstance(said.get("error"), dict)
+        self.names_request = isinstance(said.get("id"), int)  # as ours are
         self.is_foreign = response.is_success and response.request.method == "GET" and not is_event_stream(response)
         if self.status in REDIRECTS and "location" in response.headers:
             # Query and user name of a redirect may carry secrets: only where it leads is told.

@@ -72,6 +72,19 @@ def test_a_key_that_may_not_call_tools_schedules_nothing(bob: Person, agent: Age
     assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
 
 
+def test_a_key_of_few_scopes_does_not_decide_what_runs_with_all_of_them(bob: Person, agent: Agent) -> None:
+    """Its own calls of a tool that wants another scope are refused; a task would make them for it."""
+    body = {"name": "Report", "agent_id": agent.pk, "prompt": "Delete all files.", "cron": "0 9 * * *"}
+    task, client = task_of(bob, agent), api(bob, "aster:call", "files:read")
+    for answer in (client.post(URL, body), client.patch(f"{URL}/{task.pk}", {"prompt": "Delete all files."})):
+        assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope")
+    assert ScheduledTask.objects.get().prompt == "Report."
+    assert client.post(f"{URL}/{task.pk}/run").status_code == 204
+    assert client.patch(f"{URL}/{task.pk}", {"is_enabled": False}).status_code == 200
+    assert client.patch(f"{URL}/{task.pk}", {"is_enabled": True}).status_code == 403
+    assert not ScheduledTask.objects.get().is_enabled
+
+
 def test_runs_are_asked_for_and_read(bob: Person, agent: Agent) -> None:
     task, client = task_of(bob, agent), api(bob)
     assert client.post(f"{URL}/{task.pk}/run").status_code == 204

@@ -100,6 +100,7 @@ def test_a_model_that_invents_a_tool_is_told_so(alice: Person) -> None:
         ('{"text": "\\u0000"}', "not a JSON object"),
         ('{"text": "\\ud800"}', "not a JSON object"),
         ('{"text": NaN}', "not a JSON object"),
+        ('{"text": 1e999}', "not a JSON object"),
         ("[" * 100_000, "not a JSON object"),
         ("{}", "text: This field is required."),
         ('{"text": 5}', "text: Must be string."),

@@ -57,6 +57,14 @@ def test_calls_that_were_never_answered_are_answered() -> None:
     ]
 
 
+def test_a_call_keeps_its_own_result_where_a_model_gives_the_same_id_again() -> None:
+    """Some servers number the calls of each answer from 0."""
+    rounds = [model("", "call_0"), tool("call_0", "first"), model("", "call_0"), tool("call_0", "second")]
+    assert texts(history([person("Hi"), *rounds])) == ["Hi", "", "first", "", "second"]
+    stopped = [*rounds, model("", "call_0"), person("Well?")]
+    assert texts(history([person("Hi"), *stopped]))[-2:] == ["This call was not finished.", "Well?"]
+
+
 def test_arguments_that_were_no_object_are_told_as_none() -> None:
     broken = model("", "a")
     broken.calls[0]["arguments"] = '{"broken'

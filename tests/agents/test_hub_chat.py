@@ -290,3 +290,14 @@ def test_the_banner_is_there_as_long_as_the_connection_is_not(alice: Person, bob
     grant.wanted_scopes = ["files:write"]
     grant.save()
     assert words in text_of(browser.get(url_of(conversation)))
+
+
+def test_each_call_shows_its_own_result_where_a_model_gives_the_same_id_again(bob: Person, agent: Agent) -> None:
+    conversation = conversation_of(bob, agent)
+    for text in ("first result", "second result"):
+        answered(conversation, calls=[{"id": "call_0", "name": "echo", "arguments": {}}])
+        Message.objects.create(
+            conversation=conversation, author=Author.TOOL, call_id="call_0", text=text, facts={"outcome": "ok"}
+        )
+    page = text_of(bob.browser().get(url_of(conversation, "thread/")))
+    assert (page.count("first result"), page.count("second result")) == (1, 1)

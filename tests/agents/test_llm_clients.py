@@ -263,3 +263,29 @@ def test_servers_that_send_whole_calls_without_places_are_understood() -> None:
     pieces = ask(FakeModel(Refusal(200, body, "text/event-stream")), "openai")
     assert [piece.arguments for piece in pieces if isinstance(piece, ToolRequest)] == ['{"text": "x"}'] * 2
     assert pieces[-1] == Finish("tools")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "lines"),
+    [
+        ("openai", [{"choices": [{"delta": {"content": "Hi"}, "finish_reason": ["stop"]}]}]),
+        (
+            "anthropic",
+            [
+                {"type": "content_block_start", "index": [0], "content_block": {"type": "tool_use"}},
+                {
+                    "type": "content_block_delta",
+                    "index": {},
+                    "delta": {"type": "input_json_delta", "partial_json": "1"},
+                },
+                {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+                {"type": "message_stop"},
+            ],
+        ),
+    ],
+)
+def test_values_that_are_nonsense_do_not_cost_the_answer(protocol: str, lines: list[dict[str, Any]]) -> None:
+    body = "".join(f"data: {json.dumps(line)}\n\n" for line in lines)
+    pieces = ask(FakeModel(Refusal(200, body, "text/event-stream")), protocol)
+    assert [piece.text for piece in pieces if isinstance(piece, TextDelta)] == ["Hi"]
+    assert pieces[-1] == Finish("stop")

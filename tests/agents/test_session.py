@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import anyio
@@ -13,7 +14,9 @@ from agents.models import Agent, ToolCall
 from agents.runtime.session import AgentSession, call_once, call_server
 from agents.services.agents import save_agent, switch_tools
 from agents.services.calls import agent_tools
-from aster.errors import AsterError, Conflict, ConnectionRequired, NotFound, UpstreamError
+from aster.accounts.models import ApiKey, Membership, User
+from aster.accounts.services import authenticate_key
+from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound, UpstreamError
 from aster.threads import in_db_thread
 from integrations.models import AuthConfig, AuthType, Connection, McpServer, Tool
 from integrations.services.servers import save_server
@@ -205,3 +208,58 @@ def test_a_call_that_aster_itself_fails_at_is_recorded_as_that(alice: Person) ->
         anyio.run(partial(call_server, server, "echo", {}, actor=alice.actor))
     row = ToolCall.objects.get()
     assert (row.outcome, row.error_code, row.server) == ("failed", "internal_error", server)
+
+
+RULES_CHANGED: dict[str, tuple[Callable[[Agent, McpServer, Person, Person], object], str]] = {
+    "tool off": (lambda agent, server, admin, who: switch_tools(agent, server, off=["echo"], actor=admin.actor),
+                 "tool_disabled"),
+    "server off": (lambda agent, server, admin, who: McpServer.objects.update(is_enabled=False), "server_disabled"),
+    "agent off": (lambda agent, server, admin, who: Agent.objects.update(is_enabled=False), "agent_disabled"),
+    "server taken away": (lambda agent, server, admin, who: agent.assignments.all().delete(), "unknown_tool"),
+    "agent strict": (lambda agent, server, admin, who: Agent.objects.update(strict_scopes=True), "unmapped_tool"),
+    "person gone": (lambda agent, server, admin, who: Membership.objects.filter(user=who.user).delete(), "not_allowed"),
+    "person locked out": (lambda agent, server, admin, who: User.objects.filter(pk=who.user.pk).update(is_active=False),
+                          "not_allowed"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change", RULES_CHANGED)
+def test_a_rule_that_changes_during_a_turn_holds_for_its_next_call(alice: Person, bob: Person, change: str) -> None:
+    """A turn goes on for minutes; what an admin switches off must stop at once."""
+    act, code = RULES_CHANGED[change]
+    with serve(fake := modern_and_legacy_app()) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        name = name_of(agent, server, "echo")
+
+        async def run() -> list[str]:
+            said = []
+            async with AgentSession.open(agent, actor=bob.actor) as session:
+                await session.call(name, {"text": "before"})
+                await in_db_thread(act, agent, server, alice, bob)
+                try:
+                    await session.call(name, {"text": "after"})
+                except AsterError as error:
+                    said.append(error.code)
+            return said
+
+        assert anyio.run(run) == [code]
+    assert fake.methods().count("tools/call") == 1
+    assert ToolCall.objects.latest("pk").outcome == "refused"
+
+
+def test_a_key_that_is_revoked_during_a_turn_makes_no_more_calls(alice: Person) -> None:
+    with serve(fake := modern_and_legacy_app()) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        name, actor = name_of(agent, server, "echo"), authenticate_key(alice.key("aster:call"))
+        assert actor and actor.api_key
+
+        async def run() -> None:
+            async with AgentSession.open(agent, actor=actor) as session:
+                await in_db_thread(ApiKey.objects.all().delete)
+                with pytest.raises(NotAllowed):
+                    await session.call(name, {"text": "after"})
+
+        anyio.run(run)
+    assert "tools/call" not in fake.methods()

@@ -76,6 +76,37 @@ def test_who_gives_up_does_not_stop_the_work() -> None:
     assert done == [1, 2]
 
 
+def test_what_waits_when_the_loop_ends_is_done_all_the_same() -> None:
+    """Aster is stopped while calls are being recorded: their rows are stored."""
+    groups: list[list[int]] = []
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def store(items: list[int]) -> list[int]:
+        begun.set()
+        assert go_on.wait(5)
+        groups.append(items)
+        if items == [2, 3]:
+            done.set()
+        return items
+
+    async def run() -> None:
+        grouped = Grouped(store)
+        tasks = [asyncio.create_task(grouped(1))]
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        tasks += [asyncio.create_task(grouped(n)) for n in (2, 3)]
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        go_on.set()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in ended] == [asyncio.CancelledError] * 3
+
+    asyncio.run(run())
+    assert done.wait(5)
+    assert sorted(groups) == [[1], [2, 3]]
+
+
 def test_callers_that_fill_every_thread_still_get_done() -> None:
     """Each of them runs functions in the threads that all of them hold."""
     done: list[int] = []

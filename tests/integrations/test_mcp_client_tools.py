@@ -8,6 +8,7 @@ import pytest
 
 from aster.errors import UpstreamError
 from integrations.mcp_client import Session, Target, ToolListing, check_target
+from integrations.mcp_client.tools import ToolCollector
 from tests.fakes.mcp_servers import (
     FakeServer,
     bad_tool_app,
@@ -36,6 +37,17 @@ def test_one_bad_tool_does_not_cost_the_others() -> None:
     ]
     assert listing.problems == ["'bad' was left out: its inputSchema is not an object."]
     assert not listing.truncated
+
+
+@pytest.mark.parametrize("value", [float("inf"), "nul \x00", "half \ud800"])
+def test_a_tool_that_no_database_takes_does_not_cost_the_others(value: object) -> None:
+    """A server writes 1e999, and both eras read infinity: storing that failed the whole server."""
+    collector = ToolCollector(checks_headers=False)
+    bad = {"name": "bad", "inputSchema": {"properties": {"n": {"maximum": value}}}}
+    good = {"name": "good", "inputSchema": {}, "description": r"The text \u0000 is none"}
+    assert collector.add_page({"tools": [bad, good]}) is None
+    assert collector.listing.tools == [good]
+    assert "no database takes" in collector.listing.problems[0]
 
 
 def test_a_huge_list_is_cut_and_says_so() -> None:

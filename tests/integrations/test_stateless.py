@@ -94,6 +94,7 @@ def outcome(says: bytes) -> tuple[dict[str, Any] | str, Wire]:
 
 PING = event({"jsonrpc": "2.0", "id": 9, "method": "ping"})
 NOT_MCP = "The address answered, but not with MCP."
+NO_NUMBER = "The tool's answer holds a number that is none in JSON."
 CUT = "The connection ended before the answer came."
 
 
@@ -107,6 +108,7 @@ CUT = "The connection ended before the answer came."
         (whole(b'{"jsonrpc": "2.0", "id": 1, "result": "text"}'), NOT_MCP),
         (whole(b'{"jsonrpc": "2.0", "id": 1, "result": {"text": "\\ud800"}}'), NOT_MCP),
         (whole(b'{"jsonrpc": "2.0", "id": 1, "result": {"n": NaN}}'), NOT_MCP),
+        (whole(b'{"jsonrpc": "2.0", "id": 1, "result": {"n": 1e999}}'), NO_NUMBER),
         (whole(b"[" * 100_000), NOT_MCP),
         (whole(json.dumps(answer()).encode(), "text/plain"), NOT_MCP),
         (whole(b"", status="202 Accepted"), NOT_MCP),
