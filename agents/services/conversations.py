@@ -19,7 +19,7 @@ from django.utils import timezone
 from agents.models import Agent, Author, Conversation, Message, MessageState
 from agents.schema_check import check_arguments
 from aster.accounts.access import CALL, Actor
-from aster.accounts.models import is_row_id
+from aster.accounts.models import Organization, User, is_row_id
 from aster.errors import Conflict, InvalidInput, NotFound
 
 MAX_TEXT, MAX_INPUT, MAX_TITLE = 20_000, 100_000, 80
@@ -166,6 +166,12 @@ def stop(conversation: Conversation, actor: Actor) -> None:
     actor.require_scope(CALL)
     Conversation.objects.visible_to(actor).filter(pk=conversation.pk).exclude(turn=None).update(stop_requested=True)
     conversation.stop_requested = conversation.turn is not None
+
+
+def stop_begun_at(origin: str, user: User, organization: Organization) -> None:
+    """Ask for the end of every answer that is being made for this person on pages of another app."""
+    running = Conversation.objects.filter(organization=organization, user=user, origin=origin).exclude(turn=None)
+    running.update(stop_requested=True)
 
 
 def delete(conversation: Conversation, actor: Actor) -> None:

@@ -15,6 +15,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from agents.models import Agent, SessionTicket
+from agents.services import conversations
 from aster import crypto
 from aster.accounts import audit
 from aster.accounts.access import CALL, CONNECT, TICKETS, Actor
@@ -134,13 +135,14 @@ def find_ticket(pk: int, *, actor: Actor) -> SessionTicket:
 
 
 def revoke_ticket(ticket: SessionTicket, *, actor: Actor) -> None:
-    """End a ticket at once, and the sign-ins under way with it. Revoking twice is the same as once."""
+    """End a ticket at once, with the sign-ins and answers under way on its pages. Twice is the same as once."""
     if actor.user not in (ticket.user, ticket.made_by):
         actor.require_admin()
     elif not any(actor.holds(scope) for scope in (*SCOPES, TICKETS)):
         actor.require_scope(CONNECT)
     with transaction.atomic():
         if SessionTicket.objects.filter(pk=ticket.pk, revoked_at=None).update(revoked_at=timezone.now()):
+            conversations.stop_begun_at(ticket.origin, ticket.user, ticket.organization)
             audit.record(actor, "revoked", ticket)
 
 

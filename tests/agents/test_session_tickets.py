@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
-from agents.models import Agent, SessionTicket
+from agents.models import Agent, Conversation, SessionTicket
 from agents.services.agents import save_agent, set_enabled
 from agents.tasks import delete_old
 from aster import crypto
@@ -162,6 +163,20 @@ def test_a_revoked_ticket_stops_at_once(alice: Person, bob: Person, helper: Agen
     assert (refused.status_code, refused.json()["code"]) == (401, "ticket_revoked")
     assert AuditEvent.objects.filter(object_type="sessionticket", action="revoked").count() == 1
     assert api(bob).get(where).json()["state"] == "revoked"
+
+
+def test_revoking_a_ticket_ends_the_answers_on_its_pages_and_no_others(bob: Person, helper: Agent) -> None:
+    ticket_for(bob, helper)
+    ticket = SessionTicket.objects.get()
+    there, in_the_hub = (
+        Conversation.objects.create(
+            organization=bob.organization, agent=helper, user=bob.user, origin=origin, turn=uuid.uuid4()
+        )
+        for origin in (ticket.origin, "")
+    )
+    assert api(bob).delete(f"{TICKETS}/{ticket.pk}").status_code == 204
+    assert Conversation.objects.get(pk=there.pk).stop_requested
+    assert not Conversation.objects.get(pk=in_the_hub.pk).stop_requested
 
 
 def _key_is_revoked(alice: Person, bob: Person) -> None:
