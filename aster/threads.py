@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -98,28 +98,6 @@ def wait_for(seconds: float, function: Callable[P, T], /, *args: P.args, **kwarg
     """
     work = _patient.submit(_keeping_connections(lambda: function(*args, **kwargs)))
     return work.result(timeout=seconds)
-
-
-def at_once(functions: Iterable[Callable[[], object]]) -> None:
-    """Run functions that may wait for servers, each in a thread while threads are free, and return when all have ended.
-
-    What no thread has begun when this one is idle, this one does itself: so a pool full of callers never waits for
-    itself. Raises what the first of them raised, after none is left running.
-    """
-    mine, *others = functions
-    begun = [(each, _patient.submit(_keeping_connections(each))) for each in others]
-    failures: list[Exception] = []
-    for run in (mine, *(_ended(each, work) for each, work in begun)):
-        try:
-            run()
-        except Exception as error:
-            failures.append(error)
-    if failures:
-        raise failures[0]
-
-
-def _ended(function: Callable[[], object], work: Future[object]) -> Callable[[], object]:
-    return lambda: function() if work.cancel() else work.result()
 
 
 def _keeping_connections(function: Callable[[], T]) -> Callable[[], T]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
@@ -17,9 +18,9 @@ from aster.accounts import audit
 from aster.accounts.access import Actor
 from aster.accounts.models import is_row_id
 from aster.celery import enqueue
+from aster.egress import keep_async_pool
 from aster.errors import AsterError, Conflict, ConnectionRequired, ConnectionTestFailed, NotFound
-from aster.threads import at_once
-from integrations.mcp_client import AuthChallenge, CheckResult, check_target
+from integrations.mcp_client import AuthChallenge, CheckResult, Target, check_target
 from integrations.models import AuthConfig, AuthType, McpServer, TestStatus, Transport
 from integrations.services import drift, targets
 from integrations.services.access import Known, token_source
@@ -203,31 +204,59 @@ def _refusal(result: TestResult, server: McpServer, found: Discovered | None = N
 # --- Testing --------------------------------------------------------------------------------------------------------
 
 
-def try_server(server: McpServer, *, actor: Actor, known: Known | None = None) -> TestResult:
+def try_server(server: McpServer, *, actor: Actor) -> TestResult:
     """Talk to `server` (stored or not) as `actor` would, store nothing, and say what happened."""
+    return _try_all([server], actor, None)[0]
+
+
+def _try_all(servers: Sequence[McpServer], actor: Actor, known: Known | None) -> list[TestResult]:
+    """Talk to all of them at once: a dead one costs its own timeout, and nobody else's time on top."""
+    outcomes = async_to_sync(_check_all)([_target_or_error(server, actor, known) for server in servers])
+    return [_result_of(server, outcome, actor) for server, outcome in zip(servers, outcomes, strict=True)]
+
+
+def _target_or_error(server: McpServer, actor: Actor, known: Known | None) -> Target | AsterError:
     try:
-        target = targets.build_target(server, token_of=_test_token_of(server, actor, known))
-        check = async_to_sync(check_target)(target)
-    except AuthChallenge as wants:
-        return _sign_in_result(server, wants, actor)
-    except ConnectionRequired as missing:
-        # The person's own sign-in ended: that says nothing about the server.
-        return TestResult(TestStatus.SIGN_IN, missing.message, step="auth", hint="Click Connect to sign in again.")
+        return targets.build_target(server, token_of=_test_token_of(server, actor, known))
     except AsterError as error:
-        step = getattr(error, "step", "") or {"forbidden_address": "url"}.get(error.code, "")
-        hint = getattr(error, "hint", "")
-        return TestResult(TestStatus.FAILED, error.message, step=step, hint=hint, code=error.code)
-    names = [str(tool["name"]) for tool in check.tools]
+        return error
+
+
+async def _check_all(wanted: Sequence[Target | AsterError]) -> list[CheckResult | AsterError]:
+    async def check(target: Target | AsterError) -> CheckResult | AsterError:
+        if isinstance(target, AsterError):
+            return target
+        try:
+            return await check_target(target)
+        except AsterError as error:
+            return error
+
+    async with keep_async_pool():
+        return await asyncio.gather(*map(check, wanted))
+
+
+def _result_of(server: McpServer, outcome: CheckResult | AsterError, actor: Actor) -> TestResult:
+    match outcome:
+        case AuthChallenge():
+            return _sign_in_result(server, outcome, actor)
+        case ConnectionRequired():
+            # The person's own sign-in ended: that says nothing about the server.
+            return TestResult(TestStatus.SIGN_IN, outcome.message, step="auth", hint="Click Connect to sign in again.")
+        case AsterError():
+            step = getattr(outcome, "step", "") or {"forbidden_address": "url"}.get(outcome.code, "")
+            hint = getattr(outcome, "hint", "")
+            return TestResult(TestStatus.FAILED, outcome.message, step=step, hint=hint, code=outcome.code)
+    names = [str(tool["name"]) for tool in outcome.tools]
     return TestResult(
         TestStatus.OK,
         f"{len(names)} tool{'' if len(names) == 1 else 's'} found." if names else "It answers, but offers no tools.",
-        era=check.era,
-        protocol_version=check.protocol_version,
-        latency_ms=check.latency_ms,
+        era=outcome.era,
+        protocol_version=outcome.protocol_version,
+        latency_ms=outcome.latency_ms,
         tool_count=len(names),
         tool_names=names,
-        problems=list(check.problems),
-        check=check,
+        problems=list(outcome.problems),
+        check=outcome,
     )
 
 
@@ -258,15 +287,15 @@ def _sign_in_result(server: McpServer, wants: AuthChallenge, actor: Actor) -> Te
     return TestResult(TestStatus.FAILED, wants.message, step="auth", hint=hint)
 
 
-def test_server(server: McpServer, *, actor: Actor, known: Known | None = None) -> TestResult:
+def test_server(server: McpServer, *, actor: Actor) -> TestResult:
     """Test a stored server as the acting person, and keep the result and the tools that were seen."""
     if not actor.is_admin:
         require_enabled(server)
-    if server.needs_person and token_source(server, actor, known=known) is None:
+    if server.needs_person and token_source(server, actor) is None:
         words = "Each person signs in to this server. Connect your account first, then test."
         result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
         return result
-    result = try_server(server, actor=actor, known=known)
+    result = try_server(server, actor=actor)
     store_test(server, result, actor=actor)
     return result
 
@@ -274,13 +303,15 @@ def test_server(server: McpServer, *, actor: Actor, known: Known | None = None) 
 def learn_tools(servers: Iterable[McpServer], *, actor: Actor) -> None:
     """List those of the servers that were never tried, in case the background has not come to them yet.
 
-    Only what was never tried: a server that failed is left to the background, and a dead one blocks nobody twice. All
-    at once: a dead one costs its own timeout, and nobody else's time on top.
+    Only what was never tried: a server that failed is left to the background, and a dead one blocks nobody twice.
     """
     never = [each for each in servers if each.is_enabled and each.tools_synced_at is None and each.tested_at is None]
-    if never:
-        known = targets.connections_for(never, actor.user)
-        at_once(partial(test_server, server, actor=actor, known=known) for server in never)
+    known = targets.connections_for(never, actor.user)
+    reached = [each for each in never if not each.needs_person or token_source(each, actor, known=known)]
+    if reached:
+        for server, result in zip(reached, _try_all(reached, actor, known), strict=True):
+            with suppress(NotFound):  # deleted meanwhile, which is no trouble of the others
+                store_test(server, result, actor=actor)
 
 
 def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:

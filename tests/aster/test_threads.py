@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from aster.threads import Grouped, at_once, in_waiting_thread
+from aster.threads import Grouped
 
 pytestmark = pytest.mark.django_db(transaction=True)  # the threads look after their connections
 
@@ -105,31 +105,3 @@ def test_what_waits_when_the_loop_ends_is_done_all_the_same() -> None:
     asyncio.run(run())
     assert done.wait(5)
     assert sorted(groups) == [[1], [2, 3]]
-
-
-def test_callers_that_fill_every_thread_still_get_done() -> None:
-    """Each of them runs functions in the threads that all of them hold."""
-    done: list[int] = []
-
-    async def run() -> None:
-        together = threading.Barrier(32)
-
-        def caller() -> None:
-            together.wait(10)
-            at_once([lambda: done.append(1), lambda: done.append(2), lambda: done.append(3)])
-
-        await asyncio.wait_for(asyncio.gather(*(in_waiting_thread(caller) for _ in range(32))), 20)
-
-    asyncio.run(run())
-    assert sorted(done) == [1] * 32 + [2] * 32 + [3] * 32
-
-
-def test_one_that_fails_keeps_none_from_running() -> None:
-    done: list[int] = []
-
-    def fail() -> None:
-        raise ValueError("no")
-
-    with pytest.raises(ValueError, match="no"):
-        at_once([fail, lambda: done.append(1), lambda: done.append(2)])
-    assert sorted(done) == [1, 2]
