@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+
+from django.utils import timezone
 
 from aster.accounts.access import Actor
 from aster.errors import ConnectionRequired
@@ -11,8 +14,10 @@ from integrations.services import refresh
 from integrations.services.connections import connect_organization
 from integrations.services.targets import TokenOf, connection_for
 
-# By server: what connections_for() found. Given, nothing is asked for again.
+# By server: what connections_for() found a moment ago. Given, nothing is asked for again.
 Known = Mapping[int, Connection]
+# So long a grant that was read counts as read now. What a person ends may still be used by what began before that.
+MOMENT_SECONDS = 0.5
 
 
 def token_source(server: McpServer, actor: Actor, *, known: Known | None = None) -> TokenOf | None:
@@ -28,7 +33,13 @@ def token_source(server: McpServer, actor: Actor, *, known: Known | None = None)
     connection = _connection(server, actor, known)
     if connection is None or not connection.reaches(server):
         return None
-    return lambda rejected: refresh.fresh_access_token(connection, rejected=rejected)
+    until = time.monotonic() + MOMENT_SECONDS
+
+    def token(rejected: str | None) -> str:
+        just_read = rejected is None and time.monotonic() < until and connection.is_fresh(timezone.now())
+        return refresh.fresh_access_token(connection, rejected=rejected, just_read=just_read)
+
+    return token
 
 
 def _organization_connection(server: McpServer) -> Connection:

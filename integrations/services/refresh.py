@@ -56,14 +56,14 @@ SETTLED: dict[str, Any] = {
 _STORE_PAUSES = (0.2, 1.0, 2.0, 4.0, 8.0)
 
 
-def fresh_access_token(connection: Connection, *, rejected: str | None = None) -> str:
-    """An access token to send now.
+def fresh_access_token(connection: Connection, *, rejected: str | None = None, just_read: bool = False) -> str:
+    """An access token to send now. The row is read again, unless it was `just_read`.
 
     `rejected` is a token the server just answered 401 to: unless somebody refreshed meanwhile, this forces one refresh.
     Raises ConnectionRequired when only the person can help, UpstreamError(retryable) when the provider is in trouble
     and no usable token is left.
     """
-    row = _load(connection.pk)
+    row = connection if just_read else _load(connection.pk)
     if row.status == ConnectionStatus.ERROR:
         raise needs_reconnect(row)
     forced = rejected is not None and row.access_token == rejected
