@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.db import models, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
@@ -206,13 +206,20 @@ def _refusal(result: TestResult, server: McpServer, found: Discovered | None = N
 
 def try_server(server: McpServer, *, actor: Actor) -> TestResult:
     """Talk to `server` (stored or not) as `actor` would, store nothing, and say what happened."""
-    return _try_all([server], actor, None)[0]
+    results: list[TestResult] = []
+    _try_all([server], actor, None, lambda _, result: results.append(result))
+    return results[0]
 
 
-def _try_all(servers: Sequence[McpServer], actor: Actor, known: Known | None) -> list[TestResult]:
-    """Talk to all of them at once: a dead one costs its own timeout, and nobody else's time on top."""
-    outcomes = async_to_sync(_check_all)([_target_or_error(server, actor, known) for server in servers])
-    return [_result_of(server, outcome, actor) for server, outcome in zip(servers, outcomes, strict=True)]
+def _try_all(
+    servers: Sequence[McpServer], actor: Actor, known: Known | None, tell: Callable[[McpServer, TestResult], None]
+) -> None:
+    """Talk to all of them at once: a dead one costs its own timeout, and nobody else's time on top.
+
+    `tell` hears of each in this thread, as soon as it has answered.
+    """
+    wanted = [(server, _target_or_error(server, actor, known)) for server in servers]
+    async_to_sync(_check_all)(wanted, lambda server, outcome: tell(server, _result_of(server, outcome, actor)))
 
 
 def _target_or_error(server: McpServer, actor: Actor, known: Known | None) -> Target | AsterError:
@@ -222,17 +229,21 @@ def _target_or_error(server: McpServer, actor: Actor, known: Known | None) -> Ta
         return error
 
 
-async def _check_all(wanted: Sequence[Target | AsterError]) -> list[CheckResult | AsterError]:
-    async def check(target: Target | AsterError) -> CheckResult | AsterError:
-        if isinstance(target, AsterError):
-            return target
+async def _check_all(
+    wanted: Sequence[tuple[McpServer, Target | AsterError]],
+    tell: Callable[[McpServer, CheckResult | AsterError], None],
+) -> None:
+    async def check(server: McpServer, target: Target | AsterError) -> None:
+        outcome: CheckResult | AsterError
         try:
-            return await check_target(target)
+            outcome = target if isinstance(target, AsterError) else await check_target(target)
         except AsterError as error:
-            return error
+            outcome = error
+        # Thread-sensitive: in the thread that called async_to_sync, and with its database connection.
+        await sync_to_async(tell)(server, outcome)
 
     async with keep_async_pool():
-        return await asyncio.gather(*map(check, wanted))
+        await asyncio.gather(*(check(*each) for each in wanted))
 
 
 def _result_of(server: McpServer, outcome: CheckResult | AsterError, actor: Actor) -> TestResult:
@@ -308,10 +319,13 @@ def learn_tools(servers: Iterable[McpServer], *, actor: Actor) -> None:
     never = [each for each in servers if each.is_enabled and each.tools_synced_at is None and each.tested_at is None]
     known = targets.connections_for(never, actor.user)
     reached = [each for each in never if not each.needs_person or token_source(each, actor, known=known)]
+
+    def keep(server: McpServer, result: TestResult) -> None:
+        with suppress(NotFound):  # deleted meanwhile, which is no trouble of the others
+            store_test(server, result, actor=actor)
+
     if reached:
-        for server, result in zip(reached, _try_all(reached, actor, known), strict=True):
-            with suppress(NotFound):  # deleted meanwhile, which is no trouble of the others
-                store_test(server, result, actor=actor)
+        _try_all(reached, actor, known, keep)
 
 
 def store_test(server: McpServer, result: TestResult, *, actor: Actor) -> None:
