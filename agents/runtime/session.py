@@ -151,7 +151,8 @@ async def _recorded(
         raise
     finally:
         with anyio.CancelScope(shield=True):
-            row = calls.call_row(
+            row = partial(
+                calls.call_row,
                 actor=actor,
                 tool_name=record.tool_name,
                 outcome=calls.outcome_of(record.result, error),

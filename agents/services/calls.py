@@ -316,8 +316,9 @@ def call_row(
     )
 
 
-def record_calls(rows: list[ToolCall]) -> list[ToolCall]:
-    """Store what call_row() made, all at once."""
+def record_calls(made: list[Callable[[], ToolCall]]) -> list[ToolCall]:
+    """Make the rows with call_row(), which may ask the database, and store them all at once."""
+    rows = [make() for make in made]
     try:
         return ToolCall.objects.bulk_create(rows)
     except IntegrityError:

@@ -107,7 +107,7 @@ def connections_for(servers: Iterable[McpServer], user: User | None) -> dict[int
     if not owners:
         return {}
     rows = Connection.objects.filter(auth_config__in={auth for auth, _ in owners.values()})
-    rows = rows.filter(Q(user=None) | Q(user=user)).select_related("auth_config", "user")
+    rows = rows.filter(Q(user=None) | Q(user=user)).select_related("auth_config__organization", "user")
     found = {(row.auth_config_id, row.user_id): row for row in rows}
     return {pk: found[owner] for pk, owner in owners.items() if owner in found}
 

@@ -105,6 +105,26 @@ def test_calls_that_end_together_are_recorded_together(alice: Person) -> None:
     assert list(ToolCall.objects.values_list("outcome", flat=True)) == ["ok"] * 20
 
 
+def test_calls_with_the_organizations_own_connection_are_recorded_with_its_name(
+    alice: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DJANGO_ALLOW_ASYNC_UNSAFE")  # as it is where Aster serves: no query on the loop
+    with serve(modern_and_legacy_app()) as url:
+        server = add(alice, "New", f"{url}/mcp")
+        auth = AuthConfig.objects.create(
+            organization=alice.organization, name="Machine", auth_type=AuthType.CLIENT_CREDENTIALS, client_id="m"
+        )
+        Connection.objects.create(auth_config=auth, access_token="t")
+        McpServer.objects.update(auth_config=auth)
+        server.refresh_from_db()
+        agent = save_agent(Agent(name="A"), actor=alice.actor, server_ids=[server.pk])
+        (result,) = call_all(agent, alice, (name_of(agent, server, "echo"), {"text": "x"}))
+        anyio.run(partial(call_server, server, "echo", {"text": "y"}, actor=alice.actor))
+    assert not isinstance(result, AsterError)
+    assert {row.outcome for row in ToolCall.objects.all()} == {"ok"}
+    assert all(row.connection_label for row in ToolCall.objects.all())
+
+
 def test_a_dead_server_costs_its_own_tools_only(alice: Person) -> None:
     with serve(modern_and_legacy_app()) as url:
         alive, dead = add(alice, "Alive", f"{url}/mcp"), add(alice, "Dead", "http://127.0.0.1:1/mcp", test=False)
