@@ -282,7 +282,7 @@ def prepare_call(
         # A modern server wants some arguments in headers, and only the tool's schema says which (x-mcp-header).
         definition = stored.definition
     connection = require_connection(server, actor, known=known)
-    target = build_target(server, token_of=token_source(server, actor, known=known))
+    target = build_target(server, token_of=token_source(server, actor, known=known), connection=connection)
     return ReadyCall(server, tool_name, definition, connection, target)
 
 

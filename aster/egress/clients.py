@@ -12,6 +12,7 @@ import httpx2
 
 from aster.egress.addresses import Policy
 from aster.egress.guard import AsyncEgressTransport, EgressTransport
+from aster.egress.pool import keep_pool
 
 USER_AGENT = "Aster"
 TIMEOUT = httpx2.Timeout(15, connect=10)
@@ -78,9 +79,9 @@ async def async_client(
 
 @asynccontextmanager
 async def keep_async_pool(*, policy: Policy | None = None) -> AsyncIterator[None]:
-    """Share one connection pool among all `async_client()` of the running loop; wrap the loop's whole life in it.
+    """Share one connection pool among all `async_client()` of the running loop, and make one `Pool` its `kept_pool()`.
 
-    Nested in another one for the same loop, it leaves the outer pool in charge.
+    Wrap the loop's whole life in it. Nested in another one for the same loop, it leaves the outer pool in charge.
     """
     loop = asyncio.get_running_loop()
     if loop in _pools:
@@ -88,7 +89,8 @@ async def keep_async_pool(*, policy: Policy | None = None) -> AsyncIterator[None
         return
     _pools[loop] = AsyncEgressTransport(policy=policy)
     try:
-        yield
+        async with keep_pool(policy=policy):
+            yield
     finally:
         await _pools.pop(loop).aclose()
 

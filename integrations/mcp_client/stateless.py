@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -26,11 +26,13 @@ from mcp.shared.inbound import (
 from mcp_types import SERVER_INFO_META_KEY, Implementation
 from mcp_types.version import LATEST_MODERN_VERSION
 from pydantic import ValidationError
+from pydantic_core import to_json
 
+from aster import egress
 from integrations.mcp_client.failures import Refusal, connection_ended, explain, explain_status, timed_out
 from integrations.mcp_client.probe import MAX_EVENT_BYTES, best_version, modern_meta
 from integrations.mcp_client.target import Era, Target
-from integrations.mcp_client.wire import Exchange, HttpClient, is_event_stream, open_http, parse_message
+from integrations.mcp_client.wire import Exchange, parse_message
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +64,8 @@ class StatelessChannel:
         self.is_broken = False  # closed, perhaps to be replaced by one that could not be opened
         self.protocol_version = ""
         self._ids = itertools.count(1)
-        self._stack = AsyncExitStack()
-        self._http: HttpClient | None = None
+        self._pool: egress.Pool | None = None
+        self._owns_pool = False
 
     @property
     def server_info(self) -> Implementation | None:
@@ -79,11 +81,13 @@ class StatelessChannel:
         return said if isinstance(said, str) else None
 
     async def start(self) -> None:
-        self._http = await self._stack.enter_async_context(open_http(self.target))
+        kept = egress.kept_pool()
+        self._pool, self._owns_pool = kept or egress.Pool(), kept is None
 
     async def close(self, *, politely: bool = True) -> None:
         self.is_broken = True
-        await self._stack.aclose()
+        if self._pool and self._owns_pool:
+            await self._pool.aclose()
 
     async def negotiate(self, era: Era, discover: Mapping[str, Any] | None) -> None:
         """Nothing is agreed on with a server that is remembered; what it is shows with the first answer."""
@@ -128,20 +132,36 @@ class StatelessChannel:
     async def _post(
         self, payload: dict[str, Any], headers: dict[str, str], exchange: Exchange, progress: ProgressFnT | None
     ) -> dict[str, Any]:
-        """The message that answers; an empty one if none came."""
-        if self._http is None:
+        """The message that answers; an empty one if none came. A rejected token is replaced once."""
+        target, content, number = self.target, to_json(payload), payload["id"]
+        headers = {"Content-Type": "application/json", **target.headers, **headers}
+        token = await target.token(None) if target.token else None
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+            message = await self._exchange(content, headers, exchange, number, progress)
+            if exchange.status != 401 or not target.token:
+                return message
+            other = await target.token(token)
+            if not other or other == token:
+                return message
+            headers["Authorization"] = f"Bearer {other}"
+        return await self._exchange(content, headers, exchange, number, progress)
+
+    async def _exchange(
+        self, content: bytes, headers: dict[str, str], exchange: Exchange, number: int, progress: ProgressFnT | None
+    ) -> dict[str, Any]:
+        if self._pool is None:
             raise RuntimeError("start() comes first")
         url = self.target.url
-        async with self._http.stream("POST", url, json=payload, headers=headers, follow_redirects=False) as response:
-            if is_event_stream(response):
-                exchange.note(response)
-                return await self._follow(response, payload["id"], progress)
-            body = await response.aread()
-            exchange.note(response, body)
-            is_json = exchange.content_type == "application/json"
-            return parse_message(body) if is_json else {}
+        async with self._pool.post(url, content, headers, lane=self.target.lane) as answer:
+            exchange.note_answer(answer, url)
+            if answer.is_stream:
+                return await self._follow(answer, number, progress)
+            return parse_message(bytes(answer.body)) if exchange.content_type == "application/json" else {}
 
-    async def _follow(self, response: httpx2.Response, number: int, progress: ProgressFnT | None) -> dict[str, Any]:
+    async def _follow(self, answer: egress.Answer, number: int, progress: ProgressFnT | None) -> dict[str, Any]:
+        request = httpx2.Request("POST", self.target.url)
+        response = httpx2.Response(answer.status, headers=answer.headers, content=answer.chunks(), request=request)
         events = aiter(httpx2.EventSource(response, max_event_size=MAX_EVENT_BYTES))
         async for event in events:
             message = parse_message(event.data)

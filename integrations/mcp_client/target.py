@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -40,6 +40,8 @@ class Target:
     retry_attempts: int = 0
     era: Era = ""
     discover: Mapping[str, Any] | None = field(default=None, repr=False)
+    # Kept connections are shared by calls of one lane, a server with one set of credentials; None: none is kept
+    lane: Hashable = field(default=None, repr=False)
 
     @property
     def has_credentials(self) -> bool:

@@ -50,17 +50,26 @@ class Exchange:
     def note(self, response: httpx2.Response, body: bytes = b"") -> None:
         """Keep the evidence of `response`; `body` is given where it is already read."""
         self.status = response.status_code
-        self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.content_type = _media_type(response.headers.get("content-type", ""))
         self.challenges = response.headers.get_list("www-authenticate")
         self.in_session = SESSION_HEADER in response.request.headers
+        self.is_foreign = response.is_success and response.request.method == "GET" and not is_event_stream(response)
+        self._note_failure(response.url, response.headers.get("location", ""), body)
+
+    def note_answer(self, answer: egress.Answer, url: str) -> None:
+        """The same for what a pooled connection answered to a request of ours without a session."""
+        self.status, self.content_type = answer.status, _media_type(answer.header("content-type"))
+        if self.status >= 300:
+            self.challenges = answer.header_list("www-authenticate")
+            self._note_failure(httpx2.URL(url), answer.header("location"), bytes(answer.body))
+
+    def _note_failure(self, url: httpx2.URL, location: str, body: bytes) -> None:
         said = parse_message(body) if self.status >= 400 else {}
         self.is_protocol_error = isinstance(said.get("error"), dict)
         self.names_request = isinstance(said.get("id"), int)  # as ours are
-        self.is_foreign = response.is_success and response.request.method == "GET" and not is_event_stream(response)
-        if self.status in REDIRECTS and "location" in response.headers:
+        if self.status in REDIRECTS and location:
             # Query and user name of a redirect may carry secrets: only where it leads is told.
-            where = response.url.join(response.headers["location"])
-            self.location = str(where.copy_with(userinfo=b"", query=None, fragment=None))
+            self.location = str(url.join(location).copy_with(userinfo=b"", query=None, fragment=None))
         if self.failed and self.on_failure:
             self.on_failure()
 
@@ -68,6 +77,10 @@ class Exchange:
         self.error = error
         if self.on_failure:
             self.on_failure()
+
+
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 # Set while a request is sent; the SDK's transports carry the sender's context into the task that does the HTTP.

@@ -73,8 +73,11 @@ def static_headers(auth: AuthConfig | None) -> dict[str, str]:
     return headers
 
 
-def build_target(server: McpServer, *, token_of: TokenOf | None = None) -> Target:
-    """A Target for `server`. `token_of(rejected)` is sync code that gives an access token (see fresh_access_token)."""
+def build_target(server: McpServer, *, token_of: TokenOf | None = None, connection: Connection | None = None) -> Target:
+    """A Target for `server`. `token_of(rejected)` is sync code that gives an access token (see fresh_access_token).
+
+    `connection` is whose it is: without, a server with personal sign-in is not called over kept connections.
+    """
 
     async def token(rejected: str | None) -> str | None:
         return await in_waiting_thread(token_of, rejected) if token_of else None
@@ -93,6 +96,7 @@ def build_target(server: McpServer, *, token_of: TokenOf | None = None) -> Targe
         era=server.era,  # type: ignore[arg-type]
         discover=server.discover_result,
         key=server.name,
+        lane=(server.pk, connection.pk if connection else None) if connection or not server.needs_person else None,
     )
 
 

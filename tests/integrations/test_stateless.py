@@ -73,7 +73,9 @@ async def wire(says: bytes) -> AsyncIterator[Wire]:
 
 
 async def call(served: Wire, **options: Any) -> dict[str, Any]:
-    target = Target(transport="streamable_http", url=served.url, era="modern", discover=DISCOVER, timeout=3.0)
+    target = Target(
+        transport="streamable_http", url=served.url, era="modern", discover=DISCOVER, timeout=3.0, lane="one"
+    )
     async with open_target(target) as session:
         assert (session.server_info, session.instructions) == ({}, "")
         return await session.call_tool("work", {"n": 1}, **options)

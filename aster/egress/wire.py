@@ -1,0 +1,271 @@
+"""One connection that carries requests one after the other, parsed by llhttp: a third of a general client's CPU time.
+
+Head and body of a request go out in one write, and the loop hands an answer straight to whoever waits for it. What is
+sent and how much is taken are the rules of the transports (`guard`); `pool` keeps the connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import select
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import cast
+
+import httptools
+import httpx2
+
+from aster.egress.body import MAX_RESPONSE_BYTES, Intake, ResponseTooLarge
+
+_HEAD_BYTES = 100 * 1024
+# Beyond this, reading stops until somebody takes what has arrived of a stream.
+_HELD = 256 * 1024
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_VALUE = re.compile(r"[\t\x20-\x7e]*").fullmatch
+
+
+def encode_headers(headers: Mapping[str, str]) -> bytes:
+    """Header lines as they are sent. Raises httpx2.LocalProtocolError, which quotes nothing: it may be a credential."""
+    for name, value in headers.items():
+        if not (_NAME(name) and _VALUE(value)):
+            raise httpx2.LocalProtocolError("A header or the path of the request is not valid in HTTP.")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("ascii")
+
+
+class Answer:
+    """Status and headers of an answer, and its body as it comes. Its repr shows neither: they may hold secrets."""
+
+    __slots__ = ("_ended", "_held", "_intake", "_waiting", "_wire", "body", "error", "headers", "is_stream", "status")
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.status = 0
+        self.headers: list[tuple[str, str]] = []
+        self.body = bytearray()
+        self.is_stream = False
+        self.error: Exception | None = None
+        self._intake: Intake | None = None
+        self._held: deque[bytes] = deque()
+        self._ended = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def header(self, name: str) -> str:
+        """The first value of a header, named in lower case; empty if there is none."""
+        return next((value for each, value in self.headers if each == name), "")
+
+    def header_list(self, name: str) -> list[str]:
+        return [value for each, value in self.headers if each == name]
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """What a stream says, as it arrives. Raises httpx2.TransportError if it breaks off."""
+        while True:
+            while self._held:
+                yield self._held.popleft()
+            self._wire.resume()
+            if self.error:
+                raise self.error
+            if self._ended:
+                return
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+
+    # --- from the wire ---
+
+    def begin(self, limit: int) -> None:
+        """The head is complete."""
+        self.is_stream = 200 <= self.status < 300 and self.header("content-type").lower().startswith(
+            "text/event-stream"
+        )
+        if self.is_stream or self.header("content-encoding"):
+            self._intake = Intake(httpx2.Headers(self.headers), limit=None if self.is_stream else limit)
+        elif (said := self.header("content-length")).isdigit() and int(said) > limit:
+            raise ResponseTooLarge(limit)
+
+    def take(self, data: bytes, limit: int) -> None:
+        if self._intake is None:
+            self.body += data
+            if len(self.body) > limit:
+                raise ResponseTooLarge(limit)
+            return
+        for piece in self._intake.feed(data):
+            if self.is_stream:
+                self._held.append(piece)
+            else:
+                self.body += piece
+        self._wake()
+
+    @property
+    def is_full(self) -> bool:
+        return self.is_stream and sum(map(len, self._held)) > _HELD
+
+    def end(self, error: Exception | None = None) -> None:
+        self._ended, self.error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+class Wire(asyncio.Protocol):
+    """An open connection, for one request at a time. `ask` gives a whole answer, of a stream one that has begun."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._answer: Answer | None = None
+        self._here: asyncio.Future[Answer] | None = None
+        self._limit = MAX_RESPONSE_BYTES
+        self._head_bytes = 0
+        self._is_interim = self._in_head = self._keeps_alive = False
+        self._ends_with_connection = self._is_paused = False
+        self.is_closed = False
+        self.is_ready = False  # the last answer was read to its end, and nothing was said beyond it
+        self.idle_since = 0.0
+
+    @classmethod
+    def over(cls, transport: asyncio.Transport) -> Wire:
+        """Take a dialled (and secured) connection over."""
+        wire = cls()
+        wire._transport = transport
+        transport.set_protocol(wire)
+        wire.is_closed = transport.is_closing()
+        return wire
+
+    async def ask(self, request: bytes, limit: int = MAX_RESPONSE_BYTES) -> Answer:
+        """Send a whole request. Raises httpx2.TransportError (ReadError, RemoteProtocolError, ResponseTooLarge)."""
+        if self.is_closed or self._transport is None:
+            raise httpx2.WriteError("The connection is closed.")
+        self._answer, self._limit, self._head_bytes = Answer(self), limit, 0
+        self.is_ready, self._in_head = False, True
+        self._here = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._here
+
+    def close(self) -> None:
+        self.is_closed = True
+        if self._transport:
+            self._transport.abort()
+
+    def has_spoken(self) -> bool:
+        """Of a connection nobody uses: it has ended, or says what nobody asked for; also what the loop has not seen."""
+        if self.is_closed or self._transport is None or self._transport.is_closing():
+            return True
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+
+    def resume(self) -> None:
+        if self._is_paused and self._transport and not self.is_closed:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    # --- asyncio.Protocol ---
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None:  # nobody has asked
+            self.close()
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+            if self._in_head and self._head_bytes > _HEAD_BYTES:
+                raise httpx2.RemoteProtocolError("The head of the answer is too large.")
+        except httptools.HttpParserError as error:
+            # What our own callbacks raise comes wrapped.
+            cause = error.__context__ if isinstance(error.__context__, httpx2.TransportError) else None
+            self._fail(cause or httpx2.RemoteProtocolError("The answer is not valid HTTP."))
+        except httpx2.TransportError as error:
+            self._fail(error)
+        if self._answer and self._answer.is_full and self._transport and not self._is_paused and not self.is_closed:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        return None  # connection_lost follows
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_closed = True
+        if self._answer is None:
+            return
+        if self._ends_with_connection and exc is None:
+            self._finish()
+        else:
+            self._fail(httpx2.ReadError("The server closed the connection without an answer."))
+
+    # --- httptools ---
+
+    def on_message_begin(self) -> None:
+        if self._answer is None:
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._answer:
+            self._answer.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
+
+    def on_headers_complete(self) -> None:
+        answer = self._answer
+        if answer is None:
+            return
+        answer.status = self._parser.get_status_code()
+        self._is_interim = 100 <= answer.status < 200
+        if self._is_interim:
+            answer.headers.clear()
+            return
+        self._in_head = False
+        self._keeps_alive = self._parser.should_keep_alive()
+        has_length = bool(answer.header("content-length") or answer.header("transfer-encoding"))
+        self._ends_with_connection = not has_length and answer.status not in (204, 304)
+        answer.begin(self._limit)
+        if answer.is_stream:
+            self._arrived()
+
+    def on_body(self, body: bytes) -> None:
+        if self._answer:
+            self._answer.take(body, self._limit)
+
+    def on_message_complete(self) -> None:
+        if self._is_interim:
+            self._is_interim = False
+        elif self._answer:
+            self._finish()
+
+    def _finish(self) -> None:
+        answer, self._answer = cast(Answer, self._answer), None
+        try:
+            if answer._intake:
+                answer._intake.finish()
+        except httpx2.TransportError as error:
+            self._answer = answer
+            self._fail(error)
+            return
+        self.is_ready = self._keeps_alive and not self.is_closed and not self._ends_with_connection
+        answer.end()
+        self._arrived(answer)
+
+    def _arrived(self, answer: Answer | None = None) -> None:
+        if self._here and not self._here.done():
+            self._here.set_result(answer or cast(Answer, self._answer))
+
+    def _fail(self, error: Exception) -> None:
+        answer, self._answer = self._answer, None
+        self.close()
+        if self._here and not self._here.done():
+            self._here.set_exception(error)
+        elif answer:
+            answer.end(error)
+
+
+def as_request(method: str, target: bytes, host: bytes, lines: Iterable[bytes], content: bytes) -> bytes:
+    """A whole HTTP/1.1 request; `lines` are blocks of header lines."""
+    return b"".join(
+        [
+            b"%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Aster\r\nAccept-Encoding: identity\r\nContent-Length: %d\r\n"
+            % (method.encode("ascii"), target, host, len(content)),
+            *lines,
+            b"\r\n",
+            content,
+        ]
+    )
