@@ -185,6 +185,8 @@ elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
 # How long the record of tool calls and the audit trail are kept; organizations may say otherwise for their calls.
 ASTER_KEEP_CALLS_DAYS = _days("ASTER_KEEP_CALLS_DAYS", 365)
 ASTER_KEEP_AUDIT_DAYS = _days("ASTER_KEEP_AUDIT_DAYS", 0)
+# Off: the gateway answers first and stores the record within a quarter of a second.
+ASTER_CALLS_WRITTEN_THROUGH = _flag("ASTER_CALLS_WRITTEN_THROUGH", False)
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},

@@ -1,64 +1,62 @@
-"""Who calls the gateway: an API key, as `Authorization: Bearer` or `X-API-Key`. Pure ASGI; runs before any MCP code."""
+"""Who calls the gateway, and with what rules: an API key, as `Authorization: Bearer` or `X-API-Key`."""
 
 from __future__ import annotations
 
 import json
-import uuid
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Send
 
-from agents.models import Agent
-from agents.services.agents import find_agent
+from agents.gateway.relay import Caller
+from agents.services.rules import Address, Rules, load_rules
 from aster.accounts.access import Actor
 from aster.accounts.authentication import presented_key
-from aster.accounts.services import authenticate_key
-from aster.errors import NotFound
-from aster.threads import in_db_thread
+from aster.accounts.services import authenticate_keys
+from aster.errors import AsterError, NotFound, NotSignedIn
+from aster.leases import Leased
 
 ACTOR, AGENT = "aster.actor", "aster.agent"
 
 
-def _admit(key: str, organization: str, slug: str) -> tuple[Actor, Agent] | None:
-    actor = authenticate_key(key, via="gateway", request_id=uuid.uuid4().hex[:16])
-    if actor is None:
-        return None
-    # A key of another organization learns nothing, not even that the agent exists.
-    if actor.organization.slug != organization:
-        raise NotFound("There is no such agent.")
-    return actor, find_agent(slug, actor=actor)
+def _callers(texts: Mapping[str, Actor | None]) -> dict[str, Actor]:
+    return authenticate_keys(texts.keys(), via="gateway")
 
 
-class RequireKey:
-    """Lets a request through with its actor and agent in the scope, or answers 401 or 404."""
+class Admission:
+    """For one event loop; `close()` when it ends."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self) -> None:
+        self._callers: Leased[str, Actor] = Leased(_callers)
+        self._rules: Leased[Address, Rules] = Leased(load_rules)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        params: dict[str, str] = scope["path_params"]
-        try:
-            admitted = await in_db_thread(
-                _admit, presented_key(Headers(scope=scope)), params["organization"], params["agent"]
-            )
-        except NotFound as error:
-            await _answer(send, 404, error.code, "There is no such agent, or this key does not belong to it.")
-            return
-        if admitted is None:
+    def close(self) -> None:
+        self._callers.close()
+        self._rules.close()
+
+    async def admit(self, headers: Mapping[str, str], address: Address) -> Caller:
+        """The caller of a request, with the agent's rules. Raises NotSignedIn or NotFound."""
+        text = presented_key(headers)
+        actor = await self._callers.ask(text) if text else None
+        if actor is None:
             words = (
                 "Send an API key of this organization as Authorization: Bearer …. Make one under API keys in the hub."
             )
-            await _answer(send, 401, "unauthenticated", words)
-            return
-        scope[ACTOR], scope[AGENT] = admitted
-        await self.app(scope, receive, send)
+            raise NotSignedIn(words, code="unauthenticated")
+        # A key of another organization learns nothing, not even that the agent exists.
+        rules = await self._rules.ask(address) if actor.organization.slug == address[0] else None
+        if rules is None:
+            raise NotFound("There is no such agent, or this key does not belong to it.")
+        actor = replace(actor, organization=rules.agent.organization, request_id=secrets.token_hex(8))
+        return Caller(actor, rules)
 
 
-async def _answer(send: Send, status: int, code: str, detail: str) -> None:
-    body: dict[str, Any] = {"code": code, "detail": detail, "fields": {}}
+async def refuse(send: Send, error: AsterError) -> None:
+    body: dict[str, Any] = {"code": error.code, "detail": error.message, "fields": {}}
     headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
-    if status == 401:
+    if error.http_status == 401:
         headers.append((b"www-authenticate", b'Bearer realm="aster"'))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": error.http_status, "headers": headers})
     await send({"type": "http.response.body", "body": json.dumps(body).encode()})

@@ -18,6 +18,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import UrlElicitationRequiredError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from agents.gateway import eras
 from agents.gateway.handshake import opens_urls
 from aster.errors import ConnectionRequired
 
@@ -69,7 +70,7 @@ def lead_to(ctx: Context, ask: str, message: str, link: str) -> types.InputRequi
 
 def tool_error(text: str) -> types.CallToolResult:
     """Trouble that the model can read."""
-    return types.CallToolResult(content=[types.TextContent(type="text", text=text)], is_error=True)
+    return types.CallToolResult.model_validate(eras.tool_error(text))
 
 
 def _declares_urls(ctx: Context) -> bool:

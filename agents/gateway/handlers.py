@@ -11,9 +11,8 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
-from pydantic import ValidationError
 
-from agents.gateway import approving, connecting
+from agents.gateway import approving, connecting, eras
 from agents.gateway.auth import ACTOR, AGENT
 from agents.models import Agent
 from agents.runtime.session import call_once
@@ -55,40 +54,10 @@ async def list_tools(ctx: Context, params: types.PaginatedRequestParams | None) 
         page, following = await in_db_thread(page_of_tools, offered, params.cursor if params else None)
     except NotFound as error:  # server/utilities/pagination: an invalid cursor
         raise MCPError(types.INVALID_PARAMS, error.message) from None
-    listed = [tool for each in page if (tool := _for_client(each.definition, modern=modern))]
+    readable = [eras.tool_for_client(each.definition, modern=modern) for each in page]
+    listed = [types.Tool.model_validate(tool) for tool in readable if tool]
     # What an agent offers depends on the organization's settings, so nobody may cache it for others (Caching, private).
     return types.ListToolsResult(tools=listed, next_cursor=following, ttl_ms=0, cache_scope="private")
-
-
-def _for_client(definition: dict[str, Any], *, modern: bool) -> types.Tool | None:
-    """A definition the client's era can read: one it cannot would make it drop the whole list.
-
-    A tool with nonsense in an optional field is passed on without its optional fields.
-    """
-    cleaned = _cleaned(definition, modern=modern)
-    bare = {name: cleaned[name] for name in ("name", "inputSchema")}
-    for candidate in (cleaned, bare):
-        try:
-            return types.Tool.model_validate(candidate)
-        except ValidationError:
-            continue
-    return None
-
-
-def _cleaned(definition: dict[str, Any], *, modern: bool) -> dict[str, Any]:
-    definition = {name: value for name, value in definition.items() if value is not None}
-    schema = definition.get("outputSchema")
-    if not modern and isinstance(schema, dict) and schema.get("type") != "object":
-        definition.pop("outputSchema")
-    # Clients need not mirror arguments into headers towards us (x-mcp-header); our own client does it upstream.
-    properties = definition["inputSchema"].get("properties")
-    if isinstance(properties, dict):
-        cleaned = {
-            name: {k: v for k, v in schema.items() if k != "x-mcp-header"} if isinstance(schema, dict) else schema
-            for name, schema in properties.items()
-        }
-        definition["inputSchema"] = {**definition["inputSchema"], "properties": cleaned}
-    return definition
 
 
 async def call_tool(
@@ -114,18 +83,9 @@ async def call_tool(
         # What a person said about this very call is for the model to hear.
         if error.code in calls.REFUSALS and error.code != APPROVAL_DENIED:
             raise MCPError(types.INVALID_PARAMS, error.message) from None
-        hint = getattr(error, "hint", "")
-        return connecting.tool_error(f"{error.message} {hint}".strip())
-    return _relayed(result, modern=ctx.protocol_version == MODERN)
-
-
-def _relayed(result: dict[str, Any], *, modern: bool) -> types.CallToolResult:
-    if not modern and not isinstance(result.get("structuredContent"), dict | None):
-        result = {name: value for name, value in result.items() if name != "structuredContent"}
-    try:
-        return types.CallToolResult.model_validate(result)
-    except ValidationError:
-        return connecting.tool_error("The server's answer is not a tool result that can be passed on.")
+        return connecting.tool_error(eras.in_words(error))
+    readable = eras.result_for_client(result, modern=ctx.protocol_version == MODERN)
+    return types.CallToolResult.model_validate(readable)
 
 
 def _guarded(handler: Handler[Params, Answer]) -> Handler[Params, Answer]:
@@ -140,8 +100,7 @@ def _guarded(handler: Handler[Params, Answer]) -> Handler[Params, Answer]:
         except Exception:
             identifier = _caller(ctx)[0].request_id
             log.exception("A gateway request failed (%s)", identifier)
-            words = f"Aster failed; this is a bug. Its log has the reason under the request id {identifier}."
-            raise MCPError(types.INTERNAL_ERROR, words) from None
+            raise MCPError(types.INTERNAL_ERROR, eras.bug_words(identifier)) from None
 
     return guarded
 

@@ -7,8 +7,8 @@ one call, which the gateway and the playground use.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.shared.dispatcher import ProgressFnT
 
-from agents.models import Agent
+from agents.models import Agent, ToolCall
 from agents.runtime.breaker import breaker
 from agents.services import approvals, calls
 from agents.services.agents import assigned_servers
@@ -34,6 +34,7 @@ from integrations.services.step_up import missing_scopes, want_scopes
 from integrations.services.targets import connections_for
 
 Progress = ProgressFnT
+Write = Callable[[Callable[[], ToolCall]], Awaitable[None]]
 # Calls that end together are written in one transaction; each still waits until its row is stored.
 _record_calls = Grouped(calls.record_calls)
 
@@ -45,6 +46,26 @@ async def call_once(
     async with _recorded(actor, name, agent) as record:
         ready = await _authorize(record, agent, name, arguments, actor)
         record.result = await _open_and_call(ready, arguments, progress)
+    return record.result
+
+
+async def call_ready(
+    ready: ReadyCall,
+    opening: AbstractAsyncContextManager[Session],
+    agent: Agent,
+    arguments: dict[str, Any],
+    *,
+    actor: Actor,
+    write: Write,
+) -> dict[str, Any]:
+    """The same for a call that was found in order already, over a session that others use as well.
+
+    It is recorded by `write`, unless only a sign-in helps.
+    """
+    async with _recorded(actor, ready.tool_name, agent, ready.server, write=write) as record:
+        record.prepared(ready)
+        async with _explained(ready), breaker.watch(ready.server), opening as session:
+            record.result = await session.call_tool(ready.tool_name, arguments, tool=ready.definition)
     return record.result
 
 
@@ -133,9 +154,10 @@ class _Record:
 
 @asynccontextmanager
 async def _recorded(
-    actor: Actor, name: str, agent: Agent | None, server: McpServer | None = None
+    actor: Actor, name: str, agent: Agent | None, server: McpServer | None = None, *, write: Write | None = None
 ) -> AsyncIterator[_Record]:
-    """Write one ToolCall row however the call ends, also when it is cancelled."""
+    """Write one ToolCall row however the call ends, also when it is cancelled. With a `write` of their own, those who
+    are left to somebody else for want of a connection get none yet."""
     started, record = time.monotonic(), _Record(name, server)
     error: AsterError | None = None
     try:
@@ -150,19 +172,22 @@ async def _recorded(
         error = UpstreamError("The call was cancelled.", code="cancelled", step="call")
         raise
     finally:
-        with anyio.CancelScope(shield=True):
-            row = partial(
-                calls.call_row,
-                actor=actor,
-                tool_name=record.tool_name,
-                outcome=calls.outcome_of(record.result, error),
-                duration_ms=int((time.monotonic() - started) * 1000),
-                agent=agent,
-                server=record.server,
-                connection=record.connection,
-                error=error,
-            )
-            await _record_calls(row)
+        row = partial(
+            calls.call_row,
+            actor=actor,
+            tool_name=record.tool_name,
+            outcome=calls.outcome_of(record.result, error),
+            duration_ms=int((time.monotonic() - started) * 1000),
+            agent=agent,
+            server=record.server,
+            connection=record.connection,
+            error=error,
+        )
+        if write is None:
+            with anyio.CancelScope(shield=True):
+                await _record_calls(row)
+        elif not isinstance(error, ConnectionRequired):
+            await write(row)
 
 
 class _Link:

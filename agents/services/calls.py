@@ -17,7 +17,7 @@ from agents.services.approvals import Leave
 from aster.accounts import retention
 from aster.accounts.access import CALL, MANAGE, Actor, require_still_here
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
-from integrations.mcp_client import Target
+from integrations.mcp_client import KnownTool, Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
 from integrations.services import servers as server_services
@@ -77,7 +77,7 @@ class ReadyCall:
 
     server: McpServer
     tool_name: str
-    definition: dict[str, Any] | None
+    definition: KnownTool | dict[str, Any] | None
     connection: Connection | None
     target: Target = field(repr=False)
     leave: Leave | None = field(default=None, repr=False)
@@ -204,6 +204,16 @@ def require_allowed(
     require_reachable()
     # Last: nobody should have to judge a call that cannot go out.
     return approvals.require_approval(agent, found, arguments, actor=actor)
+
+
+def require_rules(agent: Agent, found: AgentTool, *, actor: Actor) -> None:
+    """Every rule that can be told from what was read of the agent: all but the connection and a person's approval."""
+    actor.require_scope(CALL)
+    require_agent_on(agent)
+    require_on(agent, found)
+    if found.tool and found.is_quarantined:
+        raise drift.quarantined(found.tool)
+    tool_scopes.require_scopes(agent, found, actor=actor)
 
 
 def require_on(agent: Agent, found: AgentTool) -> None:

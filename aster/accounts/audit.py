@@ -7,6 +7,7 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.db import DatabaseError, IntegrityError, models, transaction
 
+from aster import leases
 from aster.accounts.access import Actor
 from aster.accounts.models import AuditedModel, AuditEvent
 from aster.crypto import EncryptedJSONField, EncryptedTextField
@@ -39,6 +40,7 @@ def _change(obj: AuditedModel, name: str) -> list[Any]:
 
 def record(actor: Actor, action: str, obj: models.Model, changes: dict[str, Any] | None = None) -> AuditEvent:
     """Write one row about `obj`. Call it inside the transaction of the change."""
+    leases.forget_after_commit()
     return AuditEvent.objects.create(
         organization=actor.organization,
         actor=actor.user,

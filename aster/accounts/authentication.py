@@ -22,11 +22,11 @@ UNKNOWN_KEY = "This API key is unknown, expired or revoked."
 
 
 def presented_key(headers: Mapping[str, str]) -> str:
-    """The API key in `Authorization: Bearer …` or `X-API-Key` (names in any case), or an empty text."""
-    scheme, _, credentials = headers.get("Authorization", "").partition(" ")
+    """The API key in `Authorization: Bearer …` or `X-API-Key` (names in lower or any case), or an empty text."""
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return credentials.strip()
-    return headers.get("X-API-Key", "").strip()
+    return headers.get("x-api-key", "").strip()
 
 
 class ApiKeyAuthentication(BaseAuthentication):

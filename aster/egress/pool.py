@@ -24,7 +24,9 @@ from aster.egress.streams import AsyncioBackend
 from aster.egress.wire import Answer, Wire, as_request, encode_headers
 
 CONNECT_SECONDS = 10.0
-KEEPALIVE_SECONDS = 30.0
+# Unless a server promises more. Many close an idle connection after five seconds; what is sent at that moment is lost.
+KEEPALIVE_SECONDS = 4.0
+MOST_KEEPALIVE_SECONDS = 30.0
 # Of one lane; whoever comes then waits for a connection to become free.
 MAX_PER_LANE = 200
 MAX_IDLE = 500
@@ -53,8 +55,9 @@ class Pool:
     ) -> Exchange:
         """`async with pool.post(…) as answer`: send one request. A redirect is an answer like others.
 
-        Connections of a `lane` are kept for it; without a lane none is. Whoever asks bounds the time: leaving the block before the answer has ended closes the connection. Raises
-        httpx2.TransportError (see `explain`), for a refused address one that is also a ForbiddenAddress.
+        Connections of a `lane` are kept for it; without a lane none is. Whoever asks bounds the time: leaving the block
+        before the answer has ended closes the connection. Raises httpx2.TransportError (see `explain`), for a refused
+        address one that is also a ForbiddenAddress.
         """
         return Exchange(self, url, content, headers, lane, limit or MAX_RESPONSE_BYTES)
 
@@ -67,7 +70,7 @@ class Pool:
         while found.idle:
             wire = found.idle.pop()
             self._idle -= 1
-            if time.monotonic() - wire.idle_since < KEEPALIVE_SECONDS and not wire.has_spoken():
+            if time.monotonic() < wire.idle_until and not wire.has_spoken():
                 return found, wire
             wire.close()
         try:
@@ -82,7 +85,8 @@ class Pool:
         if wire is None:
             pass
         elif lane.is_kept and wire.is_ready and not wire.is_closed and not self._closed and self._idle < MAX_IDLE:
-            wire.idle_since = time.monotonic()
+            kept = min(wire.promised or KEEPALIVE_SECONDS, MOST_KEEPALIVE_SECONDS)
+            wire.idle_until = time.monotonic() + kept
             lane.idle.append(wire)
             self._idle += 1
         else:
@@ -93,9 +97,9 @@ class Pool:
             self._drop_stale()
 
     def _drop_stale(self) -> None:
-        oldest = time.monotonic() - KEEPALIVE_SECONDS
+        now = time.monotonic()
         for lane in list(self._lanes.values()):
-            while lane.idle and (lane.idle[0].idle_since < oldest or lane.idle[0].is_closed):
+            while lane.idle and (lane.idle[0].idle_until < now or lane.idle[0].is_closed):
                 lane.idle.popleft().close()
                 self._idle -= 1
             if not lane.idle and not lane.busy:
@@ -177,7 +181,7 @@ class Exchange:
             place = _place_of(self._url, self._pool._policy or Policy.from_settings())
             # Built before anything is dialled: a header that is not valid stops here.
             lines = encode_headers(self._headers)
-            request = as_request("POST", place.target, place.host, [lines], self._content)
+            request = as_request("POST", place.target, place.host, lines, self._content)
             self._lane, self._wire = await self._pool.take(place, self._lane_key)
             try:
                 return await self._wire.ask(request, self._limit)

@@ -11,6 +11,7 @@ import re
 import select
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import lru_cache
 from typing import cast
 
 import httptools
@@ -21,27 +22,50 @@ from aster.egress.body import MAX_RESPONSE_BYTES, Intake, ResponseTooLarge
 _HEAD_BYTES = 100 * 1024
 # Beyond this, reading stops until somebody takes what has arrived of a stream.
 _HELD = 256 * 1024
+_TIMEOUT = re.compile(r"timeout=(\d{1,4})\b").search
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _VALUE = re.compile(r"[\t\x20-\x7e]*").fullmatch
 
 
-def encode_headers(headers: Mapping[str, str]) -> bytes:
+def encode_headers(headers: Mapping[str, str]) -> list[bytes]:
     """Header lines as they are sent. Raises httpx2.LocalProtocolError, which quotes nothing: it may be a credential."""
-    for name, value in headers.items():
-        if not (_NAME(name) and _VALUE(value)):
-            raise httpx2.LocalProtocolError("A header or the path of the request is not valid in HTTP.")
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()]).encode("ascii")
+    return [
+        _encode_line(name, value) if name == "Authorization" else _encode_known(name, value)
+        for name, value in headers.items()
+    ]
+
+
+def _encode_line(name: str, value: str) -> bytes:
+    if not (_NAME(name) and _VALUE(value)):
+        raise httpx2.LocalProtocolError("A header or the path of the request is not valid in HTTP.")
+    return f"{name}: {value}\r\n".encode("ascii")
+
+
+_encode_known = lru_cache(maxsize=4096)(_encode_line)  # most of a call's headers are those of the one before
 
 
 class Answer:
     """Status and headers of an answer, and its body as it comes. Its repr shows neither: they may hold secrets."""
 
-    __slots__ = ("_ended", "_held", "_intake", "_waiting", "_wire", "body", "error", "headers", "is_stream", "status")
+    __slots__ = (
+        "_ended",
+        "_first",
+        "_held",
+        "_intake",
+        "_waiting",
+        "_wire",
+        "body",
+        "error",
+        "headers",
+        "is_stream",
+        "status",
+    )
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.status = 0
         self.headers: list[tuple[str, str]] = []
+        self._first: dict[str, str] = {}
         self.body = bytearray()
         self.is_stream = False
         self.error: Exception | None = None
@@ -52,7 +76,7 @@ class Answer:
 
     def header(self, name: str) -> str:
         """The first value of a header, named in lower case; empty if there is none."""
-        return next((value for each, value in self.headers if each == name), "")
+        return self._first.get(name, "")
 
     def header_list(self, name: str) -> list[str]:
         return [value for each, value in self.headers if each == name]
@@ -74,6 +98,7 @@ class Answer:
 
     def begin(self, limit: int) -> None:
         """The head is complete."""
+        self._first = dict(reversed(self.headers))
         self.is_stream = 200 <= self.status < 300 and self.header("content-type").lower().startswith(
             "text/event-stream"
         )
@@ -122,7 +147,8 @@ class Wire(asyncio.Protocol):
         self._ends_with_connection = self._is_paused = False
         self.is_closed = False
         self.is_ready = False  # the last answer was read to its end, and nothing was said beyond it
-        self.idle_since = 0.0
+        self.idle_until = 0.0
+        self.promised = 0.0  # seconds for which the server says it keeps an idle connection, less one
 
     @classmethod
     def over(cls, transport: asyncio.Transport) -> Wire:
@@ -215,10 +241,12 @@ class Wire(asyncio.Protocol):
             answer.headers.clear()
             return
         self._in_head = False
+        answer.begin(self._limit)
         self._keeps_alive = self._parser.should_keep_alive()
+        if said := _TIMEOUT(answer.header("keep-alive")):
+            self.promised = max(0.5, float(said[1]) - 1)
         has_length = bool(answer.header("content-length") or answer.header("transfer-encoding"))
         self._ends_with_connection = not has_length and answer.status not in (204, 304)
-        answer.begin(self._limit)
         if answer.is_stream:
             self._arrived()
 

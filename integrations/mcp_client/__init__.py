@@ -6,15 +6,18 @@ guards saving a server; `probe_target(target)` only finds out what is there.
 
 from integrations.mcp_client.check import CheckResult, check_target
 from integrations.mcp_client.failures import AuthChallenge, was_never_sent
+from integrations.mcp_client.kept import KeptSessions
 from integrations.mcp_client.probe import Probe, probe_target, probe_url, require_streamable
 from integrations.mcp_client.session import Session, open_target
 from integrations.mcp_client.target import Era, Target, TokenSource, TransportName, register_connector_resolver
-from integrations.mcp_client.tools import ToolListing
+from integrations.mcp_client.tools import KnownTool, ToolListing
 
 __all__ = [
     "AuthChallenge",
     "CheckResult",
     "Era",
+    "KeptSessions",
+    "KnownTool",
     "Probe",
     "Session",
     "Target",

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import anyio
 from mcp.shared.dispatcher import ProgressFnT
-from mcp.shared.inbound import mcp_param_headers, x_mcp_header_map
 from mcp_types import URL_ELICITATION_REQUIRED
 
 from aster.egress import ResponseTooLarge
@@ -23,11 +22,10 @@ from integrations.mcp_client.probe import MODERN_ERRORS, probe_target, require_s
 from integrations.mcp_client.stateless import StatelessChannel
 from integrations.mcp_client.target import Era, Target
 from integrations.mcp_client.tools import (
+    KnownTool,
     ToolCollector,
     ToolListing,
     describe_input_required,
-    find_header_problem,
-    may_be_repeated,
     read_call_result,
     result_too_large,
 )
@@ -38,6 +36,7 @@ STRANGE_REQUEST = frozenset({-32600, -32601, -32602}) | MODERN_ERRORS
 DIAGNOSIS_SECONDS = 5.0
 BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 2.0
+_UNKNOWN = KnownTool({})
 Result = TypeVar("Result")
 AnyChannel = Channel | StatelessChannel
 
@@ -72,7 +71,20 @@ class Session:
         self.target = target
         self._channel: AnyChannel | None = None
         self._repairing = asyncio.Lock()
-        self._schemas: dict[str, Mapping[str, Any]] = {}
+        self._listed: dict[str, KnownTool] = {}
+
+    @property
+    def needs_closing(self) -> bool:
+        """Whether it holds more than kept connections do: a handshake, a stream, a process."""
+        return self.target.era != "modern" or self.target.transport != "streamable_http"
+
+    async def __aenter__(self) -> Session:
+        """For one call of several over the same session: it is opened by the first, and stays open."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
 
     @property
     def era(self) -> Era:
@@ -106,7 +118,7 @@ class Session:
         name: str,
         arguments: Mapping[str, Any] | None = None,
         *,
-        tool: Mapping[str, Any] | None = None,
+        tool: KnownTool | Mapping[str, Any] | None = None,
         progress: ProgressFnT | None = None,
         timeout: float | None = None,
         meta: Mapping[str, Any] | None = None,
@@ -120,17 +132,19 @@ class Session:
 
         Raises UpstreamError (step call): `tool_call_failed` if the server refuses, `timeout`, `result_too_large`.
         """
-        schema = (tool or {}).get("inputSchema") or self._schemas.get(name)
-        seconds = timeout or self.target.timeout
-        ends, repeatable = time.monotonic() + seconds, may_be_repeated(tool or {})
+        known = tool if isinstance(tool, KnownTool) else KnownTool(tool) if tool else self._listed.get(name, _UNKNOWN)
+        ends = time.monotonic() + (timeout or self.target.timeout)
 
         async def call() -> dict[str, Any]:
             left = ends - time.monotonic()
-            return await self._call_tool(name, dict(arguments or {}), schema, progress, left, dict(meta or {}))
+            return await self._call_tool(name, dict(arguments or {}), known, progress, left, dict(meta or {}))
 
-        return await self._retry(call, ends=ends, after=None if repeatable else "dial")
+        return await self._retry(call, ends=ends, after=None if known.may_be_repeated else "dial")
 
     async def open(self) -> None:
+        """Ready it for calls; once it is, this does nothing."""
+        if self._channel is not None:
+            return
         try:
             self._channel = await self._open_channel()
         except Refusal as refusal:
@@ -213,35 +227,35 @@ class Session:
             cursor = collector.add_page(page)
             if cursor is None:
                 break
-        self._schemas = {tool["name"]: tool["inputSchema"] for tool in collector.listing.tools}
+        self._listed = {tool["name"]: KnownTool(tool) for tool in collector.listing.tools}
         return collector.listing
 
     async def _call_tool(
         self,
         name: str,
         arguments: dict[str, Any],
-        schema: Mapping[str, Any] | None,
+        tool: KnownTool,
         progress: ProgressFnT | None,
         timeout: float,
         meta: dict[str, Any],
     ) -> dict[str, Any]:
         params = {"name": name, "arguments": arguments, **({"_meta": meta} if meta else {})}
 
-        async def send(schema: Mapping[str, Any] | None) -> dict[str, Any]:
-            headers = _build_param_headers(schema, arguments) if self.era == "modern" else {}
+        async def send(tool: KnownTool) -> dict[str, Any]:
+            headers = tool.param_headers(arguments) if self.era == "modern" else {}
             return await self._request(
                 "tools/call", params, step="call", timeout=timeout, progress=progress, headers=headers
             )
 
         try:
             try:
-                result = await send(schema)
+                result = await send(tool)
             except Refusal as refusal:
                 if refusal.code != HEADER_MISMATCH:
                     raise
                 # The schema we know is out of date. Refused before it ran, so it may be sent again.
                 await self.list_tools()
-                result = await send(self._schemas.get(name))
+                result = await send(self._listed.get(name, _UNKNOWN))
         except Refusal as refusal:
             return _read_refused_call(refusal)
         except ResponseTooLarge:
@@ -325,12 +339,6 @@ def _lost_session(refusal: Refusal, target: Target) -> bool:
     """
     said_so = refusal.status == 400 and not refusal.names_request and "session" in refusal.error.message.lower()
     return (refusal.in_session or target.transport == "sse") and (refusal.status == 404 or said_so)
-
-
-def _build_param_headers(schema: Mapping[str, Any] | None, arguments: Mapping[str, Any]) -> dict[str, str]:
-    if not schema or find_header_problem(schema):
-        return {}
-    return mcp_param_headers(x_mcp_header_map(schema), arguments)
 
 
 def _read_refused_call(refusal: Refusal) -> dict[str, Any]:

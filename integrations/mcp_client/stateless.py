@@ -7,6 +7,7 @@ servers would spend most of its time there.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 from collections.abc import Mapping
@@ -119,7 +120,7 @@ class StatelessChannel:
         payload = {"jsonrpc": "2.0", "id": number, "method": method, "params": stamped}
         sent = {"accept": "application/json, text/event-stream", **routing_headers(method, params), **(headers or {})}
         try:
-            with anyio.fail_after(timeout):
+            async with asyncio.timeout(timeout):
                 message = await self._post(payload, sent, exchange, progress)
         except TimeoutError:
             raise timed_out(step, timeout) from None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from mcp.shared.inbound import find_invalid_x_mcp_header
+from mcp.shared.inbound import find_invalid_x_mcp_header, mcp_param_headers, x_mcp_header_map
 from mcp_types import SERVER_INFO_META_KEY
+from pydantic_core import PydanticSerializationError, to_json
 
 from aster.errors import UpstreamError
 from integrations.mcp_client.failures import bound_text
@@ -117,10 +119,26 @@ def find_header_problem(schema: Mapping[str, Any]) -> str:
     return bound_text(reason, 160) if reason else ""
 
 
-def may_be_repeated(tool: Mapping[str, Any]) -> bool:
-    """Whether a wire tool says that calling it twice does no more than once (2026-07-28, Tools §Annotations)."""
-    hints = tool.get("annotations")
-    return isinstance(hints, Mapping) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
+class KnownTool:
+    """What of a stored wire tool steers its calls, worked out once. Give the same one to each call of the tool."""
+
+    def __init__(self, definition: Mapping[str, Any]) -> None:
+        self.definition = definition
+
+    @cached_property
+    def may_be_repeated(self) -> bool:
+        """Whether it says that calling it twice does no more than once (2026-07-28, Tools §Annotations)."""
+        hints = self.definition.get("annotations")
+        return isinstance(hints, Mapping) and (hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True)
+
+    @cached_property
+    def _header_map(self) -> Mapping[tuple[str, ...], str]:
+        schema = self.definition.get("inputSchema")
+        return x_mcp_header_map(schema) if schema and not find_header_problem(schema) else {}
+
+    def param_headers(self, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """The arguments that a modern server wants to see in headers as well (x-mcp-header)."""
+        return mcp_param_headers(self._header_map, arguments) if self._header_map else {}
 
 
 def _can_be_stored(tool: Mapping[str, Any]) -> bool:
@@ -138,8 +156,14 @@ def _can_be_stored(tool: Mapping[str, Any]) -> bool:
 def count_bytes(value: object) -> int:
     """Raises ValueError for what cannot be sent on: JSON knows no infinity, though 1e999 is read as it."""
     try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        return len(text.encode("utf-8", "surrogatepass"))
+        text = to_json(value, inf_nan_mode="constants")
+        if b"Infinity" not in text and b"NaN" not in text:
+            return len(text)
+    except (PydanticSerializationError, ValueError):
+        pass  # nested too deeply, or half of a surrogate pair
+    try:
+        written = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return len(written.encode("utf-8", "surrogatepass"))
     except RecursionError:
         return MAX_LIST_BYTES
 

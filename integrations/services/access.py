@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from aster.accounts.access import Actor
 from aster.errors import ConnectionRequired
+from aster.threads import in_waiting_thread
+from integrations.mcp_client.target import TokenSource
 from integrations.models import Connection, ConnectionStatus, McpServer
 from integrations.services import refresh
 from integrations.services.connections import connect_organization
@@ -18,6 +20,19 @@ from integrations.services.targets import TokenOf, connection_for
 Known = Mapping[int, Connection]
 # So long a grant that was read counts as read now. What a person ends may still be used by what began before that.
 MOMENT_SECONDS = 0.5
+
+
+def held_token(connection: Connection) -> TokenSource:
+    """The token of a grant that was read within the last second, at once while it lasts. Renewing asks the database."""
+
+    async def token(rejected: str | None) -> str | None:
+        now = timezone.now()
+        in_hand = rejected is None and connection.status == ConnectionStatus.CONNECTED and connection.is_fresh(now)
+        if in_hand and refresh.is_use_noted(connection, now):
+            return str(connection.access_token)
+        return await in_waiting_thread(refresh.fresh_access_token, connection, rejected=rejected, just_read=in_hand)
+
+    return token
 
 
 def token_source(server: McpServer, actor: Actor, *, known: Known | None = None) -> TokenOf | None:

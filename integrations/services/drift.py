@@ -50,8 +50,12 @@ def find_change(pk: int, *, actor: Actor) -> Tool:
 def require_settled(tool: Tool) -> None:
     """Refuse a tool that changed. Asked of the database: a turn reads its tools once, and may go on for minutes."""
     if Tool.objects.filter(pk=tool.pk, changed_definition__isnull=False).exists():
-        words = f"{tool} has changed at {tool.server}. It can be called again once an admin accepts the change"
-        raise Conflict(f"{words}, on the hub's page “Changed tools”.", code="tool_quarantined")
+        raise quarantined(tool)
+
+
+def quarantined(tool: Tool) -> Conflict:
+    words = f"{tool} has changed at {tool.server}. It can be called again once an admin accepts the change"
+    return Conflict(f"{words}, on the hub's page “Changed tools”.", code="tool_quarantined")
 
 
 def shown_digest(tool: Tool) -> str:

@@ -383,8 +383,12 @@ def _load(pk: int) -> Connection:
     return row
 
 
+def is_use_noted(connection: Connection, now: datetime) -> bool:
+    """Whether the row tells of a use within the last minute, which is as exact as it gets."""
+    return connection.last_used_at is not None and connection.last_used_at >= now - timedelta(minutes=1)
+
+
 def _note_use(connection: Connection) -> None:
     now = timezone.now()
-    stale = now - timedelta(minutes=1)
-    if connection.last_used_at is None or connection.last_used_at < stale:
+    if not is_use_noted(connection, now):
         Connection.objects.filter(pk=connection.pk).update(last_used_at=now)

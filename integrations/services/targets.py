@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import cast
 
 from django.conf import settings
 from django.db.models import Q
@@ -14,6 +16,7 @@ from aster.accounts.models import User
 from aster.errors import InvalidInput
 from aster.threads import in_waiting_thread
 from integrations.mcp_client import Target
+from integrations.mcp_client.target import TokenSource
 from integrations.models import AuthConfig, AuthType, Connection, McpServer
 
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -73,20 +76,19 @@ def static_headers(auth: AuthConfig | None) -> dict[str, str]:
     return headers
 
 
-def build_target(server: McpServer, *, token_of: TokenOf | None = None, connection: Connection | None = None) -> Target:
-    """A Target for `server`. `token_of(rejected)` is sync code that gives an access token (see fresh_access_token).
+def build_target(
+    server: McpServer, *, token_of: TokenOf | TokenSource | None = None, connection: Connection | None = None
+) -> Target:
+    """A Target for `server`. `token_of(rejected)` gives an access token (see fresh_access_token); sync code runs in a
+    thread.
 
     `connection` is whose it is: without, a server with personal sign-in is not called over kept connections.
     """
-
-    async def token(rejected: str | None) -> str | None:
-        return await in_waiting_thread(token_of, rejected) if token_of else None
-
     return Target(
         transport=server.transport,  # type: ignore[arg-type]
         url=server.url,
         headers=static_headers(server.auth_config),
-        token=token if token_of else None,
+        token=_as_source(token_of),
         command=server.command,
         args=[str(arg) for arg in server.args],
         env={name: expand_variables(value, "env") for name, value in server.env.items()},
@@ -98,6 +100,16 @@ def build_target(server: McpServer, *, token_of: TokenOf | None = None, connecti
         key=server.name,
         lane=(server.pk, connection.pk if connection else None) if connection or not server.needs_person else None,
     )
+
+
+def _as_source(token_of: TokenOf | TokenSource | None) -> TokenSource | None:
+    if token_of is None or inspect.iscoroutinefunction(token_of):
+        return token_of
+
+    async def token(rejected: str | None) -> str | None:
+        return await in_waiting_thread(cast(TokenOf, token_of), rejected)
+
+    return token
 
 
 def connections_for(servers: Iterable[McpServer], user: User | None) -> dict[int, Connection]:

@@ -12,6 +12,7 @@ from mcp_types import INTERNAL_ERROR
 
 from agents.models import Agent, ToolCall
 from agents.services.agents import save_agent, switch_tools
+from aster.accounts.services import revoke_api_key
 from integrations.models import McpServer
 from tests.conftest import Person
 from tests.walks.conftest import at_gateway, callback_params, consent
@@ -153,7 +154,7 @@ def test_a_key_that_may_not_call_is_told_so(aster: str, agent: Agent, alice: Per
 def test_a_key_stops_working_when_it_is_revoked(aster: str, agent: Agent, alice: Person) -> None:
     key = alice.key()
     assert at_gateway(agent.gateway_url, key, names)
-    alice.organization.api_keys.update(revoked_at="2026-01-01T00:00:00Z")
+    revoke_api_key(alice.organization.api_keys.get(), actor=alice.actor)
     with httpx2.Client() as http:
         assert http.post(agent.gateway_url, headers={"x-api-key": key}, json={}).status_code == 401
 

@@ -1,0 +1,96 @@
+"""Sessions that outlive a call, for servers where opening one costs a handshake or a process.
+
+One belongs to one person at one server: what a server remembers of a session is nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Hashable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from integrations.mcp_client.session import Session
+from integrations.mcp_client.target import Target
+
+IDLE_SECONDS = 60.0
+SWEEP_SECONDS = 5.0
+MOST_KEPT = 200
+
+
+@dataclass
+class _Kept:
+    target: Target
+    session: Session
+    opening: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    used_at: float = 0.0
+    is_retired: bool = False
+
+
+class KeptSessions:
+    """For one event loop; `aclose()` when it ends."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Hashable, _Kept] = {}
+        self._sweeper: asyncio.Task[None] | None = None
+        self._closing = set[asyncio.Task[None]]()
+
+    @asynccontextmanager
+    async def use(self, key: Hashable, target: Target) -> AsyncIterator[Session]:
+        """The open session of `key`. Another target than last time, as after a change of the server, opens a new one.
+
+        Raises what open_target() raises.
+        """
+        kept = self._kept.get(key)
+        if kept is None or kept.target is not target:
+            if kept:
+                self._retire(key, kept)
+            kept = self._kept[key] = _Kept(target, Session(target))
+            self._make_room()
+        kept.users += 1
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+        try:
+            async with kept.opening:
+                await kept.session.open()
+            yield kept.session
+        finally:
+            kept.users -= 1
+            kept.used_at = time.monotonic()
+            if kept.is_retired:
+                self._retire(key, kept)
+
+    async def aclose(self) -> None:
+        if self._sweeper:
+            self._sweeper.cancel()
+        for key, kept in list(self._kept.items()):
+            self._retire(key, kept)
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _make_room(self) -> None:
+        idle = [(key, kept) for key, kept in self._kept.items() if not kept.users and kept.used_at]
+        idle.sort(key=lambda item: item[1].used_at)
+        for key, kept in idle[: max(0, len(self._kept) - MOST_KEPT)]:
+            self._retire(key, kept)
+
+    def _retire(self, key: Hashable, kept: _Kept) -> None:
+        """Close it, once the last call over it has ended."""
+        if self._kept.get(key) is kept:
+            del self._kept[key]
+        kept.is_retired = True
+        if not kept.users:
+            task = asyncio.create_task(kept.session.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    async def _sweep(self) -> None:
+        while self._kept:
+            await asyncio.sleep(SWEEP_SECONDS)
+            oldest = time.monotonic() - IDLE_SECONDS
+            for key, kept in list(self._kept.items()):
+                if not kept.users and kept.used_at < oldest:
+                    self._retire(key, kept)
+        self._sweeper = None
