@@ -15,14 +15,18 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
+
+import uvloop
 
 
 def prepare_django() -> None:
     """Settings of a fresh one-machine installation in a temporary data directory."""
     os.environ["ASTER_DATA_DIR"] = tempfile.mkdtemp(prefix="aster-benchmark-")
     os.environ["DJANGO_SETTINGS_MODULE"] = "aster.settings"
-    os.environ["DEBUG"] = "1"
+    # As in production: with DEBUG, Django keeps every statement it sends.
+    os.environ["DEBUG"] = "0"
+    os.environ["ASTER_ALLOWED_HOSTS_PRIVATE"] = "127.0.0.1"
     os.environ["ASTER_EMBEDDED_WORKER"] = "0"
     os.environ["LOG_LEVEL"] = "ERROR"
     import django
@@ -39,17 +43,19 @@ def listen() -> socket.socket:
     return bound
 
 
-def _serve_upstreams(sockets: list[socket.socket], delays: list[float]) -> None:
+def _serve_upstreams(sockets: list[socket.socket], delays: list[float], tools: list[int]) -> None:
     """SDK-built servers, each answering a request after its delay. Runs in a process of its own."""
     import mcp_types as types
     import uvicorn
     from mcp.server.lowlevel.server import Server
 
-    def build(delay: float) -> object:
-        tool = types.Tool(name="work", input_schema={"type": "object", "properties": {"text": {"type": "string"}}})
+    def build(delay: float, count: int) -> object:
+        schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+        names = ["work", *(f"work_{number}" for number in range(2, count + 1))]
+        known = [types.Tool(name=name, input_schema=schema) for name in names]
 
         async def list_tools(ctx: object, params: object) -> types.ListToolsResult:
-            return types.ListToolsResult(tools=[tool], ttl_ms=0, cache_scope="private")
+            return types.ListToolsResult(tools=known, ttl_ms=0, cache_scope="private")
 
         async def call_tool(ctx: object, params: types.CallToolRequestParams) -> types.CallToolResult:
             return types.CallToolResult(content=[types.TextContent(type="text", text="done")])
@@ -65,22 +71,70 @@ def _serve_upstreams(sockets: list[socket.socket], delays: list[float]) -> None:
         return late if delay else app
 
     async def run() -> None:
-        configs = [uvicorn.Config(build(d), log_level="error", lifespan="on") for d in delays]  # type: ignore[arg-type]
+        apps: list[Any] = [build(delay, count) for delay, count in zip(delays, tools, strict=True)]
+        configs = [uvicorn.Config(app, log_level="error", lifespan="on", access_log=False) for app in apps]
         await asyncio.gather(
             *(uvicorn.Server(c).serve(sockets=[s]) for c, s in zip(configs, sockets, strict=True)),
         )
 
-    asyncio.run(run())
+    uvloop.run(run())
 
 
 @contextmanager
-def upstreams(delays: list[float]) -> Iterator[list[str]]:
-    """URLs of one server per delay (seconds), which each request to it takes as if it came from far away."""
+def upstreams(delays: list[float], tools: list[int] | None = None) -> Iterator[list[str]]:
+    """URLs of one server per delay (seconds), which each request to it takes as if it came from far away.
+
+    `tools` says how many each offers, one if it is not given.
+    """
     sockets = [listen() for _ in delays]
-    with _beside(_serve_upstreams, sockets, delays):
+    with _beside(_serve_upstreams, sockets, delays, tools or [1] * len(delays)):
         for one in sockets:
             await_port(one.getsockname()[1])
         yield [f"http://127.0.0.1:{s.getsockname()[1]}/mcp" for s in sockets]
+
+
+class _BareServer(asyncio.Protocol):
+    """The least that is an MCP server: it answers by looking for a few bytes, at almost no cost."""
+
+    _DISCOVER: ClassVar = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0}
+    _TOOLS: ClassVar = {"tools": [{"name": "work", "inputSchema": {"type": "object"}}], "ttlMs": 0}
+    _CALLED: ClassVar = {"content": [{"type": "text", "text": "done"}], "isError": False}
+
+    def __init__(self) -> None:
+        self._received = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: (\d+)", head.lower())
+        if blank and length and len(body) >= int(length[1]):
+            self._received = b""
+            message = json.loads(body)
+            results = {"server/discover": self._DISCOVER, "tools/list": self._TOOLS, "tools/call": self._CALLED}
+            result = {"resultType": "complete", "cacheScope": "private", **results[message["method"]]}
+            answer = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}, separators=(",", ":"))
+            head_sent = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
+            self._transport.write((head_sent + answer).encode())
+
+
+def _serve_bare(bound: socket.socket) -> None:
+    async def run() -> None:
+        server = await asyncio.get_running_loop().create_server(_BareServer, sock=bound, backlog=200)
+        await server.serve_forever()
+
+    uvloop.run(run())
+
+
+@contextmanager
+def bare_upstream() -> Iterator[str]:
+    """The URL of a server that costs next to nothing: what it measures is what stands in front of it."""
+    bound = listen()
+    with _beside(_serve_bare, bound):
+        await_port(bound.getsockname()[1])
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/mcp"
 
 
 class _TokenEndpoint(asyncio.Protocol):

@@ -144,7 +144,9 @@ def _listing(request: PlainRequest, caller: Caller) -> bytes | None:
             return None
         listed = [tool for each in page if (tool := eras.tool_for_client(each.definition, modern=request.is_modern))]
         result: dict[str, Any] = {"tools": listed, **({"nextCursor": following} if following else {})}
-        known = rules.pages[key] = _encoded({**result, "ttlMs": 0, "cacheScope": "private"}, request)
+        # What an agent offers hangs on the organization's settings: nobody may keep it for others (Caching, private).
+        caching = {"ttlMs": 0, "cacheScope": "private"} if request.is_modern else {}
+        known = rules.pages[key] = _encoded({**result, **caching}, request)
     return known
 
 
