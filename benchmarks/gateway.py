@@ -27,15 +27,17 @@ DONE = b'"done"'
 
 
 def _serve_aster(bound: socket.socket) -> None:
-    """As `manage.py serve` does, without worker and scheduler."""
+    """As `manage.py serve` does, without worker and scheduler, and without what only DEBUG does."""
     import gc
 
     import uvicorn
+    from django.db.backends.base.base import BaseDatabaseWrapper
 
     from aster.asgi import application
 
-    gc.freeze()
+    BaseDatabaseWrapper.queries_logged = False
     config = uvicorn.Config(application, log_level="error", lifespan="on", access_log=False, server_header=False)
+    gc.freeze()
     uvicorn.Server(config).run(sockets=[bound])
 
 
@@ -106,7 +108,8 @@ class Compared:
     def __str__(self) -> str:
         return (
             f"{self.name:44s} {self.direct.p50:6.2f} {self.through.p50:6.2f} ms  {self.p50:5.2f} ×  "
-            f"p95 {self.p95:5.2f} ×  {self.through.per_second:6.0f}/s {self.throughput:5.2f} ×  {self.cpu_per_1000:5.2f} CPU s/1000"
+            f"p95 {self.p95:5.2f} ×  {self.through.per_second:6.0f}/s {self.throughput:5.2f} ×  "
+            f"{self.cpu_per_1000:5.2f} CPU s/1000"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 from contextlib import ExitStack, suppress
@@ -48,6 +49,9 @@ class Command(BaseCommand):
                 "aster.asgi:application", lifespan="on", log_config=None, access_log=False,
                 timeout_graceful_shutdown=2, server_header=False,
             )  # fmt: skip
+            config.load()
+            # What is there at the start stays: the collector need not look through it again and again.
+            gc.freeze()
             with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once everything has stopped
                 uvicorn.Server(config).run(sockets=[listener])
 
