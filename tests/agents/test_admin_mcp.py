@@ -16,11 +16,22 @@ from agents.models import ToolCall
 from aster.accounts.access import CALL, CONNECT, MANAGE, READ
 from aster.accounts.models import AuditEvent
 from integrations.models import McpServer
-from tests.agents.admin_mcp import DEAD, ERAS, AdminClient, admin, client_of, member, notes, weather, words
+from tests.agents.admin_mcp import (
+    DEAD,
+    ERAS,
+    AdminClient,
+    admin,
+    client_of,
+    member,
+    notes,
+    off_the_loop,
+    weather,
+    words,
+)
 from tests.conftest import Person
 from tests.walks.conftest import at_gateway
 
-__all__ = ["admin", "member", "notes", "weather"]
+__all__ = ["admin", "member", "notes", "off_the_loop", "weather"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 FOR_MEMBERS = {
@@ -32,11 +43,6 @@ FOR_ADMINS = {
     *("add_server", "update_server", "remove_server", "discover_server", "fix_server", "add_agent", "update_agent"),
     *("remove_agent", "assign_server", "unassign_server", "switch_tools", "set_tool_scopes", "explain_access"),
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_orm_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DJANGO_ALLOW_ASYNC_UNSAFE")
 
 
 @pytest.mark.parametrize("mode", ERAS)

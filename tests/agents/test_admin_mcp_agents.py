@@ -13,10 +13,21 @@ from agents.services.approvals import set_approver
 from aster.accounts.models import AuditEvent
 from aster.accounts.services import create_api_key
 from integrations.models import McpServer, Tool
-from tests.agents.admin_mcp import DEAD, ERAS, AdminClient, admin, client_of, member, notes, weather, words
+from tests.agents.admin_mcp import (
+    DEAD,
+    ERAS,
+    AdminClient,
+    admin,
+    client_of,
+    member,
+    notes,
+    off_the_loop,
+    weather,
+    words,
+)
 from tests.conftest import Person
 
-__all__ = ["admin", "member", "notes", "weather"]
+__all__ = ["admin", "member", "notes", "off_the_loop", "weather"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
