@@ -218,8 +218,8 @@ def add_server(actor: Actor, values: dict[str, Any]) -> Answer:
     AUTHORIZATION_CODE lets each person sign in themselves and needs no secret: give them the link of connect_server.
     Do not ask your person to paste a secret into this chat: in token, password, custom_headers and env name an
     environment variable of the installation as ${NAME}, or have them enter it in the hub. Secrets are stored encrypted
-    and never shown again. A slug or name
-    that is taken is refused: use update_server. Then assign_server makes the tools available to an agent."""
+    and never shown again. A slug or name that is taken is refused: use update_server. Then assign_server makes the
+    tools available to an agent."""
     test = values.get("test_connection", True)
     server = McpServer(organization=actor.organization)
     auth = fill_server(server, values, actor)

@@ -83,7 +83,8 @@ class AdminTool:
 
     @property
     def description(self) -> str:
-        return inspect.getdoc(self.run) or ""
+        """The docstring in one line: where it breaks in the source says nothing."""
+        return " ".join((inspect.getdoc(self.run) or "").split())
 
     @property
     def input_schema(self) -> Schema:

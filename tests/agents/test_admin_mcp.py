@@ -12,7 +12,8 @@ from jsonschema import Draft202012Validator
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from agents.models import ToolCall
+from agents.models import Agent, ToolCall
+from agents.services.agents import save_agent
 from aster.accounts.access import CALL, CONNECT, MANAGE, READ
 from aster.accounts.models import AuditEvent
 from integrations.models import McpServer
@@ -67,7 +68,7 @@ def test_every_tool_is_described_for_a_model(admin: AdminClient) -> None:
     tools = admin.tools()
     for tool in tools:
         assert re.fullmatch(r"[a-z]+(_[a-z]+)+", tool.name) and len(tool.name) <= 40
-        assert tool.title and tool.description and len(tool.description) > 60, tool.name
+        assert tool.title and tool.description and len(tool.description) > 60 and "\n" not in tool.description
         for schema in (tool.input_schema, tool.output_schema):
             assert schema and schema["type"] == "object"
             Draft202012Validator.check_schema(schema)
@@ -237,3 +238,32 @@ def test_long_lists_come_in_pages(aster: str, alice: Person, admin: AdminClient)
         arguments["cursor"] = result["next_cursor"]
     assert seen == [f"s{number}" for number in range(7)] and result["next_cursor"] is None
     assert [row["slug"] for row in admin.ok("list_servers", search="S5")["results"]] == ["s5"]
+
+
+JUNK: list[Any] = [None, [], "", "x" * 3000, -1, 2**70, [{"a": []}], {"": ["\x00"]}, {"a": {"b": [[]]}}]
+GOOD = {
+    "server": "weather", "agent": "helper", "tool": "get_forecast", "fix": "x", "name": "New", "url": DEAD,
+    "scopes": {}, "confirm": "no", "email": "alice@acme.test", "test_connection": False,
+}  # fmt: skip
+
+
+@pytest.mark.timeout(180)
+def test_no_argument_is_taken_for_a_bug(admin: AdminClient, alice: Person, weather: McpServer) -> None:
+    """Every argument of every tool in turn as something nobody would send; the others as they should be."""
+    save_agent(Agent(name="Helper"), actor=alice.actor, server_ids=[weather.pk])
+
+    async def throw(client: Client) -> int:
+        tools = (await client.list_tools()).tools
+        thrown = [
+            (tool.name, {key: junk if key == name else GOOD[key] for key in {name, *GOOD} & properties.keys()})
+            for tool in tools
+            for properties in [tool.input_schema["properties"]]
+            for name in properties
+            for junk in JUNK
+        ]
+        for tool_name, arguments in thrown:
+            await client.call_tool(tool_name, arguments)
+        return len(thrown)
+
+    assert at_gateway(admin.url, admin.key, throw) > 500
+    assert not ToolCall.objects.filter(error_code="internal_error").exists()
