@@ -11,6 +11,7 @@ from rest_framework.response import Response
 from rest_framework.utils.urls import replace_query_param
 
 from agents import api_docs as docs
+from agents.bodies import save_from_body
 from agents.models import Agent, LlmConfig
 from agents.runtime.session import call_once, call_server
 from agents.serializers import (
@@ -35,7 +36,6 @@ from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
 from aster.errors import ConnectionRequired, InvalidInput, NotFound
 from integrations.api import ServerView, with_links
-from integrations.models import McpServer
 from integrations.serializers import CallIn
 from integrations.services import servers
 
@@ -45,35 +45,8 @@ class AgentView(ActorView):
         return agents.find_agent(key, actor=self.actor)
 
     def save(self, agent: Agent, values: dict[str, Any], status: int) -> Response:
-        server_ids = values.pop("mcp_server_config_ids", None)
-        disabled, approvers = values.pop("disabled_tools", None), values.pop("approvals", None)
-        if values.get("slug", agent.slug) != agent.slug and agent.slug:
-            raise InvalidInput("The slug cannot be changed.", fields={"slug": ["The slug cannot be changed."]})
-        if "llm_config_id" in values:
-            agent.llm_config = self._llm_config(values.pop("llm_config_id"))
-        for name, value in values.items():
-            setattr(agent, name, value)
-        chosen = None if server_ids is None else [self._server_id(key) for key in server_ids]
-        switches = {self._server(key, "disabled_tools"): names for key, names in (disabled or {}).items()}
-        agents.save_agent(agent, actor=self.actor, server_ids=chosen, switched_off=switches, approvers=approvers)
+        save_from_body(agent, values, actor=self.actor)
         return Response(show_agent(self.agent(str(agent.pk))), status=status)
-
-    def _llm_config(self, key: Any) -> LlmConfig | None:
-        try:
-            return agents.find_llm_config(key, actor=self.actor) if key else None
-        except NotFound as error:
-            raise InvalidInput(error.message, fields={"llm_config_id": [error.message]}) from None
-
-    def _server_id(self, key: str) -> int:
-        # Plain ids are looked up together, when they are assigned.
-        return int(key) if is_row_id(key) else self._server(key, "mcp_server_config_ids").pk
-
-    def _server(self, key: str, field: str) -> McpServer:
-        try:
-            return servers.find_server(key, actor=self.actor)
-        except NotFound:
-            message = f"There is no MCP server {key[:50]}."
-            raise InvalidInput(message, fields={field: [message]}) from None
 
 
 class AgentList(AgentView):

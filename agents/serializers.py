@@ -31,9 +31,14 @@ class AgentIn(StrictSerializer):
     name = serializers.CharField(max_length=100)
     slug = serializers.CharField(max_length=50, validators=[slug_validator], required=False, help_text=SLUG_HELP)
     description = serializers.CharField(max_length=500, required=False, allow_blank=True)
-    prompt = serializers.CharField(max_length=100_000, required=False, allow_blank=True, trim_whitespace=False)
-    llm_config_id = IdField(required=False, allow_null=True)
-    input_json_schema = serializers.JSONField(required=False)
+    prompt = serializers.CharField(
+        max_length=100_000, required=False, allow_blank=True, trim_whitespace=False,
+        help_text="What its model is told first, in the hub's chat and in scheduled tasks.",
+    )  # fmt: skip
+    llm_config_id = IdField(required=False, allow_null=True, help_text="The model it talks with; null: none.")
+    input_json_schema = serializers.JSONField(
+        required=False, help_text="A JSON Schema of an object that a conversation begins with; {}: plain text."
+    )
     is_enabled = serializers.BooleanField(required=False)
     mcp_server_config_ids = serializers.ListField(child=IdField(), required=False)
     disabled_tools = serializers.DictField(
@@ -49,7 +54,7 @@ class AgentIn(StrictSerializer):
         required=False,
         help_text="A tool as the agent lists it, or SERVER:TOOL → the scopes that a call through the agent takes.",
     )
-    strict_scopes = serializers.BooleanField(required=False)
+    strict_scopes = serializers.BooleanField(required=False, help_text="Whether tools without scopes are blocked.")
 
 
 class LlmConfigIn(StrictSerializer):

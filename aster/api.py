@@ -66,7 +66,7 @@ def handle_exception(error: Exception, context: dict[str, Any]) -> Response:
     if isinstance(error, PermissionDenied):
         return Response(error_body("not_allowed", "You may not do this."), status=403)
     if isinstance(error, exceptions.ValidationError):
-        return Response(_validation_body(error.detail), status=400)
+        return Response(validation_body(error.detail), status=400)
     if isinstance(error, exceptions.APIException):
         headers = {}
         if header := getattr(error, "auth_header", None):
@@ -95,7 +95,7 @@ def refusal_body(error: AsterError) -> dict[str, Any]:
     return error_body(error.code, error.message, error.fields, **extra)
 
 
-def _validation_body(detail: Any) -> dict[str, Any]:
+def validation_body(detail: Any) -> dict[str, Any]:
     fields: dict[str, list[str]] = {}
     _flatten(detail, "", fields)
     first = next(((name, words[0]) for name, words in fields.items() if words), ("", "Invalid."))

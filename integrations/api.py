@@ -15,6 +15,7 @@ from aster.api_bodies import check_slug
 from aster.api_views import ActorView, no_content
 from aster.errors import AsterError, ConnectionRequired, InvalidInput, NotFound, UpstreamError
 from integrations import api_docs as docs
+from integrations.bodies import fill_server, show_servers
 from integrations.models import AuthConfig, Connection, McpServer, TestStatus
 from integrations.serializers import (
     AuthConfigIn,
@@ -25,11 +26,9 @@ from integrations.serializers import (
     ServerIn,
     ServerTestIn,
     fill_auth_config,
-    keep_redacted,
     show_attempt,
     show_auth_config,
     show_connection,
-    show_server,
     show_tool,
 )
 from integrations.services import connections, disconnection, doctor, servers, validation
@@ -38,7 +37,7 @@ from integrations.services.catalogue import tools_of
 from integrations.services.discovery import discover_server
 from integrations.services.ledger import attempts_of
 from integrations.services.links import connect_url
-from integrations.services.state import connections_by_server, server_state, tool_counts
+from integrations.services.state import connections_by_server
 
 
 class AuthConfigList(ActorView):
@@ -130,35 +129,10 @@ class ServerView(ActorView):
         return self.show_all([server])[0]
 
     def show_all(self, rows: list[McpServer]) -> list[dict[str, Any]]:
-        mine, counts = connections_by_server(rows, self.actor), tool_counts(rows)
-        return [show_server(row, server_state(row, mine.get(row.pk)), counts.get(row.pk, 0)) for row in rows]
+        return show_servers(rows, self.actor)
 
     def fill(self, server: McpServer, values: dict[str, Any]) -> AuthConfig | None:
-        """Copy the body onto the row; returns the auth config that came or changed with it."""
-        inline, auth_id = values.pop("auth_config", None), values.pop("auth_config_id", ...)
-        values.pop("test_connection", None)
-        if "env" in values:
-            values["env"] = keep_redacted(values["env"], server.env, "env")
-        if values.get("slug", server.slug) != server.slug and server.slug:
-            raise InvalidInput("The slug cannot be changed.", fields={"slug": ["The slug cannot be changed."]})
-        for name, value in values.items():
-            setattr(server, name, value)
-        if auth_id is None:
-            server.auth_config = None
-        elif auth_id is not ...:
-            server.auth_config = self._auth_config(auth_id)
-        if not inline:
-            return None
-        auth = server.auth_config or AuthConfig(organization=self.actor.organization)
-        if auth._state.adding and not inline.get("name"):
-            inline["name"] = servers.unique_auth_name(f"{server.name} sign-in", actor=self.actor)
-        return fill_auth_config(auth, inline)
-
-    def _auth_config(self, key: str) -> AuthConfig:
-        try:
-            return servers.find_auth_config(key, actor=self.actor)
-        except NotFound as error:
-            raise InvalidInput(error.message, fields={"auth_config_id": [error.message]}) from None
+        return fill_server(server, values, self.actor)
 
     def answer(self, saved: servers.Saved, status: int) -> Response:
         found = {

@@ -37,6 +37,12 @@ SLUG_HELP = "Chosen once: lowercase letters, digits and hyphens. Made from the n
 
 # Other names for the same thing, as clients written for the APIs that Aster unites send them.
 _SERVER_NAMES = {"endpoint": "url", "auth": "auth_config", "enabled": "is_enabled", "timeout": "timeout_seconds"}
+_VARIABLE_HELP = "`${NAME}` takes an environment variable that the operator allows."
+_AUTH_TYPE_HELP = (
+    "NONE: nothing, or custom_headers alone. BEARER: a key everybody shares (token). BASIC: username and password. "
+    "CLIENT_CREDENTIALS: OAuth as the organization (client_id, client_secret). AUTHORIZATION_CODE: OAuth, each person "
+    "signs in. TOKEN_EXCHANGE, ID_JAG: OAuth, derived from another sign-in."
+)
 _AUTH_NAMES = {
     **{"type": "auth_type", "auth_url": "authorization_url", "register_url": "registration_url"},
     **{"headers": "custom_headers", "auth_token": "token", "api_key": "token", "scope": "scopes"},
@@ -87,21 +93,32 @@ class AuthConfigIn(StrictSerializer):
     ignored = frozenset({"created_at", "updated_at", "callback_url", "discovered_at"})
 
     id = IdField(required=False, help_text="Only to send an answer back as it came.")
-    name = serializers.CharField(max_length=100, required=False)
-    auth_type = AuthTypeField(choices=AuthType.choices)
-    custom_headers = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
-    token = serializers.CharField(required=False, allow_blank=True, trim_whitespace=True)
+    name = serializers.CharField(max_length=100, required=False, help_text="Made from the server's name if left out.")
+    auth_type = AuthTypeField(choices=AuthType.choices, help_text=_AUTH_TYPE_HELP)
+    custom_headers = serializers.DictField(
+        child=serializers.CharField(allow_blank=True), required=False,
+        help_text=f"Sent with every request. {_VARIABLE_HELP}",
+    )  # fmt: skip
+    token = serializers.CharField(
+        required=False, allow_blank=True, trim_whitespace=True,
+        help_text=f"Sent as Authorization: Bearer. {_VARIABLE_HELP}",
+    )  # fmt: skip
     username = serializers.CharField(max_length=200, required=False, allow_blank=True)
-    password = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False)
+    password = serializers.CharField(required=False, allow_blank=True, trim_whitespace=False, help_text=_VARIABLE_HELP)
     client_mode = ChoiceField(choices=ClientMode.choices, required=False)
-    client_id = serializers.CharField(max_length=2000, required=False, allow_blank=True)
+    client_id = serializers.CharField(
+        max_length=2000, required=False, allow_blank=True,
+        help_text="Of an app made at the provider. Left out, Aster registers itself where the provider lets it.",
+    )  # fmt: skip
     client_secret = serializers.CharField(required=False, allow_blank=True, trim_whitespace=True)
     client_private_key = serializers.CharField(required=False, allow_blank=True, help_text="PEM or JWK")
     token_endpoint_auth_method = ChoiceField(choices=TokenAuthMethod.choices, required=False, allow_blank=True)
     use_pkce = serializers.BooleanField(required=False)
     assume_pkce = serializers.BooleanField(required=False)
     allow_legacy_endpoints = serializers.BooleanField(required=False)
-    preset = serializers.CharField(max_length=30, required=False, allow_blank=True)
+    preset = serializers.CharField(
+        max_length=30, required=False, allow_blank=True, help_text="A provider whose quirks are filled in."
+    )
     subject_config_id = IdField(required=False, allow_null=True)
     allowed_redirect_uris = TextsField(required=False)
     issuer = serializers.CharField(max_length=2000, required=False, allow_blank=True)
@@ -110,7 +127,7 @@ class AuthConfigIn(StrictSerializer):
     registration_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     revocation_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     resource = serializers.CharField(max_length=2000, required=False, allow_blank=True)
-    scopes = TextsField(required=False)
+    scopes = TextsField(required=False, help_text="What is asked for at the provider; left out: what it recommends.")
     resource_mode = ChoiceField(choices=ResourceMode.choices, required=False)
     audience = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     extra_authorize_params = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
@@ -133,16 +150,25 @@ class ServerIn(StrictSerializer):
     name = serializers.CharField(max_length=100)
     slug = serializers.CharField(max_length=50, validators=[slug_validator], required=False, help_text=SLUG_HELP)
     description = serializers.CharField(max_length=500, required=False, allow_blank=True)
-    transport = ChoiceField(choices=Transport.choices, required=False)
-    url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
-    command = serializers.CharField(max_length=500, required=False, allow_blank=True)
+    transport = ChoiceField(choices=Transport.choices, required=False, help_text="streamable_http if left out.")
+    url = serializers.CharField(
+        max_length=2000, required=False, allow_blank=True,
+        help_text="The address of its MCP endpoint, such as https://mcp.example.com/mcp.",
+    )  # fmt: skip
+    command = serializers.CharField(
+        max_length=500, required=False, allow_blank=True, help_text="With stdio: one of those the operator allows."
+    )
     args = serializers.ListField(child=serializers.CharField(max_length=2000, allow_blank=True), required=False)
-    env = serializers.DictField(child=serializers.CharField(allow_blank=True), required=False)
+    env = serializers.DictField(
+        child=serializers.CharField(allow_blank=True), required=False, help_text=f"With stdio. {_VARIABLE_HELP}"
+    )
     working_dir = serializers.CharField(max_length=500, required=False, allow_blank=True)
-    auth_config_id = IdField(required=False, allow_null=True)
+    auth_config_id = IdField(required=False, allow_null=True, help_text="Of one that is stored; null: none.")
     auth_config = AuthConfigIn(required=False, allow_null=True)
-    timeout_seconds = serializers.IntegerField(min_value=1, max_value=600, required=False)
-    retry_attempts = serializers.IntegerField(min_value=0, max_value=5, required=False)
+    timeout_seconds = serializers.IntegerField(min_value=1, max_value=600, required=False, help_text="For one call.")
+    retry_attempts = serializers.IntegerField(
+        min_value=0, max_value=5, required=False, help_text="For what failed in transit and may safely be sent again."
+    )
     is_enabled = serializers.BooleanField(required=False)
     takes_changes = serializers.BooleanField(
         required=False, help_text="Take in tools that changed without asking, instead of quarantining them."
@@ -150,7 +176,9 @@ class ServerIn(StrictSerializer):
     tool_scopes = ScopeMapField(
         required=False, help_text="The server's own name of a tool → the scopes that a call of it takes, anywhere."
     )
-    test_connection = serializers.BooleanField(required=False, default=True)
+    test_connection = serializers.BooleanField(
+        required=False, default=True, help_text="False stores a new server without trying it."
+    )
 
     def to_internal_value(self, data: Any) -> Any:
         # {"name": …, "config": {"endpoint": …, "auth": {…}}} is the same server written the other way.

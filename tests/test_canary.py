@@ -39,6 +39,7 @@ from integrations.services.doctor import diagnose
 from integrations.services.servers import save_server
 from integrations.services.targets import build_target
 from integrations.tasks import refresh_due_connections, sync_due_servers
+from tests.agents.admin_mcp import client_of, words
 from tests.conftest import Person
 from tests.walks.conftest import callback_params, consent
 
@@ -205,6 +206,26 @@ def test_no_api_body_shows_a_secret(alice: Person, tokens: set[str]) -> None:
                 assert not leaks(api.get(f"/api/v1/{path}/{row['id']}").content.decode(), tokens)
             if path == "connections":
                 assert not leaks(api.get(f"/api/v1/{path}/{row['id']}/refreshes").content.decode(), tokens)
+
+
+def test_no_admin_tool_shows_a_secret(aster: str, alice: Person, tokens: set[str]) -> None:
+    """Every tool that reads, for everything there is; and those that try a server, which may fail on it."""
+    admin = client_of(alice, aster)
+    servers = [server.slug for server in McpServer.objects.all()]
+    per_server = ("get_server", "list_server_tools", "test_server", "diagnose_server", "connect_server")
+    done = [admin.call(name, server=slug) for name in per_server for slug in servers]
+    done += [admin.call("update_server", server=slug, description="seen") for slug in servers]
+    done += [admin.call(name, agent="helper") for name in ("get_agent", "list_agent_tools")]
+    done += [admin.call("explain_access", agent="helper", tool=f"{slug}:x") for slug in servers]
+    lists = [tool.name for tool in admin.tools() if not tool.input_schema.get("required")]
+    assert {"list_servers", "list_agents", "list_connections", "list_api_keys", "list_audit_events"} <= {*lists}
+    done += [admin.call(name, limit=100) for name in lists]
+    for row in Connection.objects.all():
+        tokens |= {token for token in (row.access_token, row.refresh_token) if token}
+    done += [admin.call("remove_server", server=slug, confirm=slug) for slug in servers]
+    for result in done:
+        assert not leaks(words(result) + str(result.structured_content), tokens)
+    assert sum(not result.is_error for result in done) > 30
 
 
 def test_no_log_line_or_task_message_holds_a_secret(

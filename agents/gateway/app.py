@@ -19,6 +19,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
+from agents.gateway.admin.server import build_admin_server
 from agents.gateway.auth import ACTOR, AGENT, Admission, refuse
 from agents.gateway.handlers import build_server
 from agents.gateway.handshake import Handshake, may_be_handshake, refuse_method
@@ -30,6 +31,7 @@ from aster.errors import AsterError, NotFound
 MAX_BODY = 4 * 1024 * 1024
 # A call that takes longer than this is worth watching for a client that has left.
 PATIENT_SECONDS = 0.05
+_ADMIN = "admin"  # a slug that no agent can have
 _PATH = re.compile(r"/mcp/([a-z0-9-]+)/([a-z0-9-]+)/?").fullmatch
 
 
@@ -42,12 +44,15 @@ class Gateway:
         self._manager = StreamableHTTPSessionManager(
             build_server(), json_response=False, stateless=True, security_settings=security
         )
+        self._admin = StreamableHTTPSessionManager(
+            build_admin_server(), json_response=False, stateless=True, security_settings=security
+        )
         self._admission = Admission()
         self._relay = Relay()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        async with keep_async_pool(), self._manager.run():
+        async with keep_async_pool(), self._manager.run(), self._admin.run():
             try:
                 yield
             finally:
@@ -60,6 +65,10 @@ class Gateway:
             path = _PATH(scope["path"])
             if path is None:
                 raise NotFound("There is nothing at this address.")
+            if path[2] == _ADMIN:
+                scope[ACTOR] = await self._admission.admit_to_admin(headers, path[1])
+                await self._hand_on(self._admin, scope, receive, send)
+                return
             caller = await self._admission.admit(headers, (path[1], path[2]))
         except AsterError as error:
             await refuse(send, error)
@@ -73,7 +82,7 @@ class Gateway:
                 await _send_json(send, answer)
                 return
         scope[ACTOR], scope[AGENT] = caller.actor, caller.rules.agent
-        await self._hand_on(scope, read.again, send)
+        await self._hand_on(self._manager, scope, read.again, send)
 
     async def _answer(self, plain: Any, caller: Caller, read: _Body) -> bytes | None:
         """The relay's answer. A client that leaves ends its call (2026-07-28, Cancellation)."""
@@ -85,7 +94,7 @@ class Gateway:
             watch.cancel()
             read.unwatch()
 
-    async def _hand_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _hand_on(self, manager: StreamableHTTPSessionManager, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
             await refuse_method(scope, send)
             return
@@ -93,7 +102,7 @@ class Gateway:
             handshake = Handshake(receive, send)
             await handshake.peek()
             receive, send = handshake.receive, handshake.send
-        await self._manager.handle_request(scope, receive, send)
+        await manager.handle_request(scope, receive, send)
 
     def _is_expected(self, headers: dict[str, str]) -> bool:
         """Host, origin and type as they are every day. The SDK's server says what is wrong with others."""

@@ -54,7 +54,7 @@ def ask(
     if approval is None or approval.approver != Approver.CALLER or answered:
         return connecting.tool_error(refused.message)
     shown = _question(approval)
-    if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and _declares_forms(ctx) and len(shown) <= MAX_SHOWN:
+    if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS and declares_forms(ctx) and len(shown) <= MAX_SHOWN:
         form = types.ElicitRequestFormParams(message=shown, requested_schema={"type": "object", "properties": {}})
         return types.InputRequiredResult(
             result_type="input_required",
@@ -73,7 +73,7 @@ def _question(approval: Approval) -> str:
     )
 
 
-def _declares_forms(ctx: Context) -> bool:
+def declares_forms(ctx: Context) -> bool:
     capabilities = ctx.session.client_capabilities
     elicitation = capabilities.elicitation if capabilities else None
     # An empty capability means forms (2026-07-28, Elicitation, Capabilities).

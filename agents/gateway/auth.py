@@ -36,8 +36,24 @@ class Admission:
         self._callers.close()
         self._rules.close()
 
+    async def admit_to_admin(self, headers: Mapping[str, str], organization: str) -> Actor:
+        """The caller of the admin server. Raises NotSignedIn or NotFound."""
+        actor = await self._actor(headers)
+        if actor.organization.slug != organization:
+            raise NotFound("There is nothing at this address, or this key does not belong to it.")
+        return replace(actor, request_id=secrets.token_hex(8))
+
     async def admit(self, headers: Mapping[str, str], address: Address) -> Caller:
         """The caller of a request, with the agent's rules. Raises NotSignedIn or NotFound."""
+        actor = await self._actor(headers)
+        # A key of another organization learns nothing, not even that the agent exists.
+        rules = await self._rules.ask(address) if actor.organization.slug == address[0] else None
+        if rules is None:
+            raise NotFound("There is no such agent, or this key does not belong to it.")
+        actor = replace(actor, organization=rules.agent.organization, request_id=secrets.token_hex(8))
+        return Caller(actor, rules)
+
+    async def _actor(self, headers: Mapping[str, str]) -> Actor:
         text = presented_key(headers)
         actor = await self._callers.ask(text) if text else None
         if actor is None:
@@ -45,12 +61,7 @@ class Admission:
                 "Send an API key of this organization as Authorization: Bearer …. Make one under API keys in the hub."
             )
             raise NotSignedIn(words, code="unauthenticated")
-        # A key of another organization learns nothing, not even that the agent exists.
-        rules = await self._rules.ask(address) if actor.organization.slug == address[0] else None
-        if rules is None:
-            raise NotFound("There is no such agent, or this key does not belong to it.")
-        actor = replace(actor, organization=rules.agent.organization, request_id=secrets.token_hex(8))
-        return Caller(actor, rules)
+        return actor
 
 
 async def refuse(send: Send, error: AsterError) -> None:

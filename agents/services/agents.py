@@ -123,6 +123,39 @@ def assign_servers(agent: Agent, server_ids: Iterable[int], *, actor: Actor) -> 
             audit.record(actor, "assigned", agent, {"servers": [sorted(before.values()), names]})
 
 
+def assign_server(agent: Agent, server: McpServer, *, actor: Actor, takes_away: bool = False) -> None:
+    """Give an agent one more server, or take one away; the others stay."""
+    actor.require_admin()
+    with transaction.atomic():
+        _lock(agent)
+        others = set(agent.assignments.exclude(server=server).values_list("server_id", flat=True))
+        assign_servers(agent, others if takes_away else others | {server.pk}, actor=actor)
+
+
+def switch_some_tools(
+    agent: Agent, server: McpServer, *, actor: Actor, on: Iterable[str] = (), off: Iterable[str] = (), choice: str = ""
+) -> None:
+    """Switch these tools of an assigned server, after all of them as `choice` says; the others stay as they are."""
+    actor.require_admin()
+    on, off = set(on), set(off)
+    if both := sorted(on & off):
+        words = f"{both[0][:100]} is to be on and off. Name it once."
+        raise InvalidInput(words, fields={"on": [words]})
+    with transaction.atomic():
+        _lock(agent)
+        _check_switches(agent, server, on | off)
+        rows = ToolGrant.objects.filter(agent=agent, server=server, is_enabled=False)
+        before = set(rows.values_list("tool_name", flat=True))
+        wanted = off_when(server, choice, before) if choice else before
+        switch_tools(agent, server, off=(wanted | off) - on, actor=actor)
+
+
+def _lock(agent: Agent) -> None:
+    """Two changes at once must not both start from what they have read."""
+    if Agent.objects.select_for_update().filter(pk=agent.pk).order_by("pk").first() is None:
+        raise NotFound("There is no such agent.")
+
+
 def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: Actor) -> None:
     """Have exactly these tools of an assigned server off for the agent, and every other one on.
 
@@ -131,9 +164,7 @@ def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: 
     actor.require_admin()
     wanted = set(off)
     with transaction.atomic():
-        # Two switches pressed at once must not both store the same one.
-        if Agent.objects.select_for_update().filter(pk=agent.pk).order_by("pk").first() is None:
-            raise NotFound("There is no such agent.")
+        _lock(agent)
         rows = ToolGrant.objects.filter(agent=agent, server=server)
         before = set(rows.filter(is_enabled=False).values_list("tool_name", flat=True))
         _check_switches(agent, server, wanted - before)

@@ -148,6 +148,34 @@ def change_scopes(
         set_tool_scopes(server, _changed(server.tool_scopes, wanted[server.pk]), actor=actor)
 
 
+def change_named_scopes(
+    owner: Agent | McpServer, named: Mapping[str, list[str]], *, actor: Actor, strict: bool | None = None
+) -> None:
+    """The same by the names that people use: of an agent as it lists its tools or SERVER:TOOL, of a server its own.
+
+    A name that no tool has is refused: whoever misspells one would believe the tool guarded.
+    """
+    actor.require_admin()
+    if isinstance(owner, Agent):
+        servers = {server.slug: server for server in McpServer.objects.filter(organization_id=owner.organization_id)}
+        changes = {_offered_name(name, servers): scopes for name, scopes in named.items()}
+        assigned = McpServer.objects.filter(assignments__agent=owner)
+        known = {namespaced(server, own) for server in assigned for own in server.tools.values_list("name", flat=True)}
+        _refuse_unknown(owner, {name for name, scopes in changes.items() if scopes} - known)
+        change_scopes(owner, changes, strict=owner.strict_scopes if strict is None else strict, actor=actor)
+        return
+    _refuse_unknown(owner, {*named} - {*owner.tools.values_list("name", flat=True), *owner.tool_scopes})
+    with transaction.atomic():
+        stored = McpServer.objects.visible_to(actor).select_for_update().get(pk=owner.pk)
+        set_tool_scopes(stored, _changed(stored.tool_scopes, named), actor=actor)
+
+
+def _refuse_unknown(owner: Agent | McpServer, names: set[str]) -> None:
+    if names:
+        words = f"{owner} has no tool {min(names)[:100]}."
+        raise InvalidInput(words, fields={"scopes": [words]})
+
+
 def _changed(scopes: ScopeMap, changes: Mapping[str, list[str]]) -> ScopeMap:
     kept = {name: each for name, each in scopes.items() if name not in changes}
     return kept | {name: each for name, each in changes.items() if each}

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET
 from agents.forms import AgentForm
 from agents.models import Agent, AgentServer, ToolGrant
 from agents.services import agents, calls
+from agents.services.consequences import lost_with
 from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError
 from aster.pages import add_errors, ask_first, hub_page
@@ -162,8 +163,8 @@ def delete_agent(request: ActorRequest, slug: str) -> HttpResponse:
     return ask_first(
         request,
         f"Delete {agent}?",
-        "MCP clients that use its gateway URL stop working at once. This cannot be undone.",
+        "This cannot be undone.",
         parent=(reverse("admin:agent", args=[agent.slug]), agent.name),
-        items=["Servers and people's connections stay.", "The record of its calls stays in the activity."],
+        items=lost_with(agent),
         confirm_text="Delete agent",
     )

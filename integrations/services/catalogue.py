@@ -10,6 +10,7 @@ from typing import Any
 from django.db import transaction
 
 from aster.accounts.models import User
+from aster.errors import NotFound
 from integrations.models import McpServer, Tool
 from integrations.models.servers import ToolQuerySet
 from integrations.services.definitions import is_same
@@ -81,3 +82,10 @@ def _quarantined(tools: Iterable[Tool]) -> list[str]:
 def tools_of(server: McpServer) -> ToolQuerySet:
     """The tools a server offers as far as Aster knows; asks nobody."""
     return Tool.objects.filter(server=server, gone_at=None)
+
+
+def find_tool(server: McpServer, name: str) -> Tool:
+    tool = tools_of(server).filter(name=name).first()
+    if tool is None:
+        raise NotFound(f"{server} has no tool {name[:100]}.", code="unknown_tool")
+    return tool

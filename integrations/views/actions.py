@@ -16,6 +16,7 @@ from aster.pages import ask_first, back, hub_page, is_htmx
 from integrations.models import McpServer, TestStatus
 from integrations.services import servers
 from integrations.services.catalogue import tools_of
+from integrations.services.consequences import lost_with
 from integrations.views.cards import card_of
 
 Action = Callable[[ActorRequest, McpServer], HttpResponse]
@@ -99,23 +100,6 @@ def delete_server(request: ActorRequest, slug: str) -> HttpResponse:
         f"Delete {server}?",
         "This cannot be undone.",
         parent=(reverse("admin:server", args=[server.slug]), server.name),
-        items=_consequences(server),
+        items=lost_with(server),
         confirm_text="Delete server",
     )
-
-
-def _consequences(server: McpServer) -> list[str]:
-    tools, auth = server.tools.count(), server.auth_config
-    agents = [str(agent) for agent in server.agents.all()[:20]]
-    items = [f"Its {tools} known tool{'' if tools == 1 else 's'} and the switches set for them."] if tools else []
-    if agents:
-        items.append(f"{', '.join(agents)} can no longer use it.")
-    if auth and auth.servers.count() == 1:
-        connected = auth.connections.count()
-        stay = f"connection at {auth} stays" if connected == 1 else f"connections at {auth} stay"
-        items.append(
-            f"{connected} {stay} until people disconnect."
-            if connected
-            else f"The auth config {auth}, which nothing else uses."
-        )
-    return items or ["Nothing else depends on it."]

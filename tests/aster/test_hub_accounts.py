@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -218,6 +219,14 @@ def test_only_an_admin_makes_a_key_for_somebody_else(alice: Person, bob: Person,
     assert make_key(alice.browser(), owner=charlie.user.pk).status_code == 400
     make_key(bob.browser(), owner=alice.user.pk, name="mine")
     assert ApiKey.objects.get(name="mine").user == bob.user
+
+
+def test_the_page_of_keys_says_how_an_mcp_client_reaches_the_admin_server(alice: Person, bob: Person) -> None:
+    address = f"{settings.ASTER_PUBLIC_URL}/mcp/acme/admin"
+    for person, title in ((alice, "Manage Aster from an MCP client"), (bob, "Look around Aster from an MCP client")):
+        page = text_of(person.browser().get("/hub/api-keys/"))
+        assert title in page and page.count(address) == 3
+        assert "claude mcp add --transport http aster-admin" in page
 
 
 def test_a_key_is_revoked_by_its_owner_or_an_admin(alice: Person, bob: Person, charlie: Person) -> None:

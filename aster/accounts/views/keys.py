@@ -17,6 +17,7 @@ from aster.accounts.access import ActorRequest
 from aster.accounts.forms import ApiKeyForm
 from aster.accounts.models import User
 from aster.errors import AsterError, NotFound
+from aster.mcp_admin.clients import admin_mcp_url, claude_code_command, client_json
 from aster.pages import add_errors, ask_first, hub_page
 from aster.paging import page_of, query_without
 
@@ -26,7 +27,14 @@ from aster.paging import page_of, query_without
 def show_keys(request: ActorRequest) -> HttpResponse:
     page, now = page_of(request, services.visible_api_keys(request.actor)), timezone.now()
     keys = [(key, key.state(now)) for key in page]
-    return render(request, "accounts/api_keys.html", {"page": page, "keys": keys, "query": query_without(request)})
+    url = admin_mcp_url(request.actor.organization)
+    context = {
+        "page": page,
+        "keys": keys,
+        "query": query_without(request),
+        "admin_mcp": {"url": url, "command": claude_code_command(url), "json": client_json(url)},
+    }
+    return render(request, "accounts/api_keys.html", context)
 
 
 @sensitive_variables("text")
