@@ -1,4 +1,5 @@
-"""The gateway's ASGI application: one URL per agent, `/mcp/{organization}/{agent}`, for both protocol eras."""
+"""The gateway's ASGI application, for both protocol eras: one URL per agent, `/mcp/{organization}/{agent}`, and under
+it one per server, `/mcp/{organization}/{agent}/{server}`, where things have the server's own names."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agents.gateway.auth import RequireKey
+from agents.gateway.auth import SERVER, RequireKey
 from agents.gateway.handlers import build_server
 from agents.gateway.handshake import Handshake, may_be_handshake, refuse_method
 from aster.egress import keep_async_pool
@@ -27,8 +28,9 @@ class Gateway:
         self._manager = StreamableHTTPSessionManager(
             build_server(), json_response=False, stateless=True, security_settings=_security()
         )
-        route = Route("/mcp/{organization}/{agent}", RequireKey(self._handle))
-        self._app = Starlette(routes=[route])
+        door = RequireKey(self._handle)
+        addresses = ("/mcp/{organization}/{agent}", "/mcp/{organization}/{agent}/{server}")
+        self._app = Starlette(routes=[Route(address, _WithServer(door)) for address in addresses])
 
     async def _handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -47,6 +49,17 @@ class Gateway:
     async def lifespan(self) -> AsyncIterator[None]:
         async with keep_async_pool(), self._manager.run():
             yield
+
+
+class _WithServer:
+    """Puts the server of the address into the scope, or None."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[SERVER] = scope["path_params"].get("server")
+        await self.app(scope, receive, send)
 
 
 def _security() -> TransportSecuritySettings:

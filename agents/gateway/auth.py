@@ -9,29 +9,30 @@ from typing import Any
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agents.models import Agent
 from agents.services.agents import find_agent
+from agents.services.endpoints import Endpoint, find_endpoint
 from aster.accounts.access import Actor
 from aster.accounts.authentication import presented_key
 from aster.accounts.services import authenticate_key
 from aster.errors import NotFound
 from aster.threads import in_db_thread
 
-ACTOR, AGENT = "aster.actor", "aster.agent"
+# SERVER: the slug in the address, or None for the whole agent
+ACTOR, ENDPOINT, SERVER = "aster.actor", "aster.endpoint", "aster.server"
 
 
-def _admit(key: str, organization: str, slug: str) -> tuple[Actor, Agent] | None:
+def _admit(key: str, organization: str, slug: str, server: str | None) -> tuple[Actor, Endpoint] | None:
     actor = authenticate_key(key, via="gateway", request_id=uuid.uuid4().hex[:16])
     if actor is None:
         return None
     # A key of another organization learns nothing, not even that the agent exists.
     if actor.organization.slug != organization:
         raise NotFound("There is no such agent.")
-    return actor, find_agent(slug, actor=actor)
+    return actor, find_endpoint(find_agent(slug, actor=actor), server)
 
 
 class RequireKey:
-    """Lets a request through with its actor and agent in the scope, or answers 401 or 404."""
+    """Lets a request through with its actor and endpoint in the scope, or answers 401 or 404."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -40,10 +41,11 @@ class RequireKey:
         params: dict[str, str] = scope["path_params"]
         try:
             admitted = await in_db_thread(
-                _admit, presented_key(Headers(scope=scope)), params["organization"], params["agent"]
+                _admit, presented_key(Headers(scope=scope)), params["organization"], params["agent"], scope[SERVER]
             )
         except NotFound as error:
-            await _answer(send, 404, error.code, "There is no such agent, or this key does not belong to it.")
+            words = "There is no such agent or server of an agent, or this key does not belong to it."
+            await _answer(send, 404, error.code, words)
             return
         if admitted is None:
             words = (
@@ -51,7 +53,7 @@ class RequireKey:
             )
             await _answer(send, 401, "unauthenticated", words)
             return
-        scope[ACTOR], scope[AGENT] = admitted
+        scope[ACTOR], scope[ENDPOINT] = admitted
         await self.app(scope, receive, send)
 
 
