@@ -18,6 +18,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, ValidationError
 
 from agents.gateway import approving, asking, connecting, offering
+from agents.gateway.listening import Listening
 from agents.gateway.offering import caller
 from agents.models import Agent
 from agents.runtime.session import Around, call_once
@@ -215,6 +216,7 @@ def build_server() -> Server[Any]:
         ("resources/templates/list", page, offering.list_templates),
         ("resources/read", types.ReadResourceRequestParams, offering.read_resource),
         ("completion/complete", types.CompleteRequestParams, offering.complete),
+        ("subscriptions/listen", types.SubscriptionsListenRequestParams, Listening()),
     ]
     for method, shape, handler in handlers:
         server.add_request_handler(method, shape, _guarded(handler))
