@@ -43,7 +43,9 @@ class Gateway:
         await self._manager.handle_request(scope, receive, send)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
+        # Space around a value is no part of it (RFC 9110 §5.5), but httptools leaves what follows it.
+        headers = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
+        await self._app({**scope, "headers": headers}, receive, send)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -21,6 +21,7 @@ from typing import Any
 import mcp_types as types
 from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import ValidationError
 
 from agents.gateway import approving, connecting
 from agents.gateway.connecting import Context
@@ -66,7 +67,13 @@ def pass_on(ctx: Context, asked: Mapping[str, Any], bound: str) -> dict[str, Any
     """The `input_required` result for the client. Raises UrlElicitationRequiredError for those of 2025-11-25."""
     asks: dict[str, Any] = asked["inputRequests"]
     if ctx.protocol_version in MODERN_PROTOCOL_VERSIONS:
-        return {**asked, "requestState": _seal(asked.get("requestState"), list(asks), bound)}
+        sealed = {**asked, "requestState": _seal(asked.get("requestState"), list(asks), bound)}
+        try:
+            types.InputRequiredResult.model_validate(sealed)
+        except ValidationError:
+            words = "The server asks for input in a form that cannot be passed on."
+            raise MCPError(types.INTERNAL_ERROR, words) from None
+        return sealed
     links = [
         types.ElicitRequestURLParams(
             mode="url",

@@ -37,6 +37,7 @@ _SALT = "aster.page"
 COMPLETE = {"resultType": "complete"}
 # What an agent offers depends on the person and the organization's settings: nobody may keep it for others.
 PRIVATE = {"ttlMs": 0, "cacheScope": "private"}
+NOTHING_TO_SUGGEST: dict[str, Any] = {**COMPLETE, "completion": {"values": []}}
 Item = dict[str, Any]
 
 
@@ -181,13 +182,16 @@ async def complete(ctx: Context, params: types.CompleteRequestParams) -> dict[st
             said["ref"] = {**said["ref"], "name": own}
         else:
             server = await offers.find_resource(endpoint, reference.uri, actor=actor)
-        return await offers.complete(endpoint, server, said, actor=actor)
+        try:
+            return await offers.complete(endpoint, server, said, actor=actor)
+        except ConnectionRequired:
+            return NOTHING_TO_SUGGEST  # getting the prompt leads to the link
 
     try:
         return await _explained(ctx, params, ask)
     except MCPError as error:
         if error.code == types.METHOD_NOT_FOUND:
-            return {"completion": {"values": []}, **COMPLETE}
+            return NOTHING_TO_SUGGEST
         raise
 
 

@@ -61,8 +61,8 @@ def tools_at(endpoint: Endpoint, *, actor: Actor) -> list[AgentTool]:
 # --- Prompts and resources ------------------------------------------------------------------------------------------
 
 
-def sources(endpoint: Endpoint, capability: str, *, actor: Actor) -> list[McpServer]:
-    """The servers whose prompts or resources the endpoint passes on, in a stable order.
+def sources(endpoint: Endpoint, capability: str | None, *, actor: Actor) -> list[McpServer]:
+    """The servers whose prompts or resources the endpoint passes on, in a stable order; without a `capability` all.
 
     Scopes are given to tools alone: an agent that offers only what has scopes offers none of these.
     """
@@ -71,7 +71,8 @@ def sources(endpoint: Endpoint, capability: str, *, actor: Actor) -> list[McpSer
     if endpoint.agent.strict_scopes:
         return []
     assigned = assigned_servers(endpoint.agent, with_tools=False)
-    return [each for each in assigned if endpoint.shows(each) and each.is_enabled and may_offer(each, capability)]
+    shown = [each for each in assigned if endpoint.shows(each) and each.is_enabled]
+    return [each for each in shown if capability is None or may_offer(each, capability)]
 
 
 def may_offer(server: McpServer, capability: str) -> bool:
@@ -83,9 +84,10 @@ def may_offer(server: McpServer, capability: str) -> bool:
 def capabilities_of(endpoint: Endpoint, *, actor: Actor) -> set[str]:
     """What, besides tools, any server behind the endpoint may have."""
     try:
-        return {each for each in CAPABILITIES if sources(endpoint, each, actor=actor)}
+        servers = sources(endpoint, None, actor=actor)
     except AsterError:
         return set()
+    return {each for each in CAPABILITIES if any(may_offer(server, each) for server in servers)}
 
 
 def ready_sources(endpoint: Endpoint, capability: str, *, actor: Actor) -> list[ReadyCall]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 MODES = frozenset({"form", "url"})
 MAX_ASKS = 20
 MAX_STATE = 128 * 1024
+MAX_KEY = 256
 INPUT_REQUIRED = "input_required"
 
 
@@ -55,7 +56,7 @@ def relayable(result: Mapping[str, Any], rounds: Rounds, asker: str) -> dict[str
     if state is not None and (not isinstance(state, str) or len(state) > MAX_STATE):
         return None
     passed = {key: _passed(ask, rounds.modes, asker) for key, ask in asks.items()}
-    if None in passed.values():
+    if None in passed.values() or any(len(key) > MAX_KEY for key in passed):
         return None
     kept = {"resultType": INPUT_REQUIRED, "inputRequests": passed}
     return kept if state is None else {**kept, "requestState": state}

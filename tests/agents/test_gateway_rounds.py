@@ -22,7 +22,10 @@ pytestmark = pytest.mark.django_db(transaction=True)
 STATE = 'the server\'s own "state" ü {"a":1}'
 BOTH: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}}
 YES: dict[str, Any] = {"name": {"action": "accept", "content": {"name": "Ada"}}}
-TOOLS = [{"name": name, "inputSchema": {"type": "object"}} for name in ("form", "link", "sample", "bad_link", "plain")]
+TOOLS = [
+    {"name": name, "inputSchema": {"type": "object"}}
+    for name in ("form", "link", "sample", "bad_link", "odd_form", "plain")
+]
 
 
 def question(mode: str = "form", **more: Any) -> dict[str, Any]:
@@ -41,6 +44,7 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
         "form": question(),
         "link": question("url", url="https://provider.example/sign?x=1"),
         "sample": {"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}},
+        "odd_form": {**question(), "params": {"message": "?", "requestedSchema": 5}},
         "bad_link": question("url", url="javascript:alert(1)"),
     }
     if params["name"] == "plain" or params.get("requestState") == STATE:
@@ -145,6 +149,11 @@ def test_what_the_client_cannot_be_asked_becomes_words(
     said = call(agent, bob.key(), name, can)["result"]
     assert said["isError"] and "asks for input" in said["content"][0]["text"]
     assert "sampling" not in capabilities(sent(fake)[0]) and "roots" not in capabilities(sent(fake)[0])
+
+
+def test_a_form_that_is_none_is_an_error_and_nothing_of_it_is_shown(aster: str, agent: Agent, bob: Person) -> None:
+    error = call(agent, bob.key(), "odd_form")["error"]
+    assert "cannot be passed on" in error["message"] and "requestedSchema" not in error["message"]
 
 
 def test_a_link_is_shown_with_the_servers_name_to_who_opens_links(

@@ -129,12 +129,13 @@ class FakeServer:
     """An ASGI app that logs requests, then passes them to `app`. `requests` may be read and cleared by the test.
 
     `serve_instead` swaps the app behind the same address, as an upgrade of the server does. `forget_sessions` makes
-    it answer 404 to every session known so far, as a restart does.
+    it answer 404 to every session known so far, as a restart does. `left` has the tools whose caller went away.
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
         self.requests: list[SeenRequest] = []
+        self.left: list[str] = []
         self._lost: set[str] = set()
 
     def methods(self) -> list[str]:
@@ -160,7 +161,16 @@ class FakeServer:
         if seen.headers.get("mcp-session-id") in self._lost:
             await _answer(send, 404, b"Session not found")
             return
-        await self.app(scope, _replay(body, receive), send)
+        await self.app(scope, self._watching(_replay(body, receive), seen), send)
+
+    def _watching(self, receive: Receive, seen: SeenRequest) -> Receive:
+        async def watching() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and seen.tool:
+                self.left.append(seen.tool)
+            return message
+
+        return watching
 
 
 async def _read_body(receive: Receive) -> bytes:
