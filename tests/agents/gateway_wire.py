@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
+import pytest
 from mcp.shared.inbound import NAME_BEARING_METHODS, encode_header_value
 
 from agents.models import Agent
@@ -17,6 +18,14 @@ from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, scripted_app
 
 MODERN = "2026-07-28"
+
+
+@pytest.fixture(autouse=True)
+def strictly_async(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query on the event loop is an error, as it is where Aster runs."""
+    monkeypatch.delenv("DJANGO_ALLOW_ASYNC_UNSAFE", raising=False)
+
+
 ACCEPT = {"accept": "application/json, text/event-stream"}
 FORMS: dict[str, Any] = {"elicitation": {"form": {}}}
 LINKS: dict[str, Any] = {"elicitation": {"url": {}}}

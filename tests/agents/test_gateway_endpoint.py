@@ -10,10 +10,11 @@ import pytest
 from agents.models import Agent, ToolCall
 from agents.services.agents import assign_servers, set_enabled, switch_tools
 from integrations.models import McpServer
-from tests.agents.gateway_wire import ACCEPT, add_agent, add_server, ask, ask_legacy
+from tests.agents.gateway_wire import ACCEPT, add_agent, add_server, ask, ask_legacy, strictly_async
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, modern_and_legacy_app, serve
 
+__all__ = ["strictly_async"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 

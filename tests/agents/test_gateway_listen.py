@@ -14,10 +14,11 @@ from agents.gateway.listening import MOST_PER_PERSON
 from agents.models import Agent
 from agents.services.agents import assign_servers, save_agent, switch_tools
 from integrations.models import McpServer
-from tests.agents.gateway_wire import add_agent, add_server, ask, modern_body, modern_headers
+from tests.agents.gateway_wire import add_agent, add_server, ask, modern_body, modern_headers, strictly_async
 from tests.conftest import Person
 from tests.fakes.mcp_servers import modern_and_legacy_app, serve
 
+__all__ = ["strictly_async"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 TOOLS = {"toolsListChanged": True}

@@ -21,11 +21,13 @@ from tests.agents.gateway_wire import (
     prompts,
     reads,
     resources,
+    strictly_async,
     templates,
 )
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, broken_app, legacy_only_app, modern_and_legacy_app, serve
 
+__all__ = ["strictly_async"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 

@@ -13,10 +13,11 @@ from agents.models import Agent, Approval, ToolCall
 from agents.services import approvals
 from agents.services.agents import save_agent, switch_tools
 from integrations.models import McpServer
-from tests.agents.gateway_wire import FORMS, LINKS, add_agent, add_server, ask, ask_legacy, offering_app
+from tests.agents.gateway_wire import FORMS, LINKS, add_agent, add_server, ask, ask_legacy, offering_app, strictly_async
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, asking_legacy_app, serve
 
+__all__ = ["strictly_async"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 STATE = 'the server\'s own "state" ü {"a":1}'

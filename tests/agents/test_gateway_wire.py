@@ -26,10 +26,12 @@ from tests.agents.gateway_wire import (
     message_of,
     modern_body,
     modern_headers,
+    strictly_async,
 )
 from tests.conftest import Person
 from tests.fakes.mcp_servers import FakeServer, modern_and_legacy_app, serve
 
+__all__ = ["strictly_async"]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 LEGACY = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
