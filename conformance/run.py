@@ -1,7 +1,10 @@
-"""The public MCP conformance suite's client scenarios, each run alone against an Aster of its own: `make conformance`.
+"""The public MCP conformance suite, its scenarios one at a time against an Aster of its own: `make conformance`.
+
+Client scenarios have Aster talk to the suite's fake servers; server scenarios talk to Aster's gateway (see gateway.py).
 
 Fails for a check that fails without standing in exceptions.toml, and for an exception that is no longer needed. A green
-scenario counts only if a check passed and client.py's script ended as it should: silence proves nothing.
+client scenario counts only if a check passed and client.py's script ended as it should, a server scenario only if a
+check passed and something was sent: silence proves nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +46,7 @@ SCENARIO_SECONDS = 45
 ISOLATED = "ASTER_CONFORMANCE_ISOLATED"
 # What the suite has no check for: that anything was proven, and that the script ended as it should.
 NOTHING_PROVEN, SCRIPT_ENDED_WRONG = "nothing-proven", "script-ended-wrong"
+CLIENT, SERVER = "client", "server"
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Expectations:
     refusals: Mapping[str, str]
 
     @classmethod
-    def read(cls) -> Expectations:
+    def read(cls, side: str) -> Expectations:
         written = tomllib.loads((HERE / "exceptions.toml").read_text())
         excuses = [
             Excuse(
@@ -81,6 +85,7 @@ class Expectations:
             )
             for entry in written["exception"]
             for version in entry["versions"]
+            if entry.get("side", CLIENT) == side
         ]
         return cls({(excuse.scenario, excuse.version): excuse for excuse in excuses}, written["refusals"])
 
@@ -117,12 +122,15 @@ def _raise_loopback() -> None:
 
 
 @contextmanager
-def aster(data: Path) -> Iterator[dict[str, str]]:
-    """A fresh installation and its environment, with an admin's key in it. Loopback is allowed (DEBUG)."""
-    port = _free_port()
+def aster(data: Path, public_url: str = "") -> Iterator[dict[str, str]]:
+    """A fresh installation and its environment, with an admin's key in it. Loopback is allowed (DEBUG).
+
+    `public_url` is where people find it, if that is not where it listens.
+    """
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    env |= {"DEBUG": "1", "PORT": str(port), "ASTER_DATA_DIR": str(data), "ASTER_PUBLIC_URL": url}
+    env |= {"DEBUG": "1", "PORT": str(port), "ASTER_DATA_DIR": str(data), "ASTER_PUBLIC_URL": public_url or url}
     # The client id that auth/basic-cimd compares with; nobody fetches it.
     env |= {"ASTER_CLIENT_METADATA_URL": "https://conformance-test.local/client-metadata.json"}
     # Without the background worker nothing but the script's steps reaches a scenario.
@@ -131,7 +139,7 @@ def aster(data: Path) -> Iterator[dict[str, str]]:
     with (data / "aster.log").open("w") as log:
         server = subprocess.Popen([*manage, "serve"], env=env, stdout=log, stderr=log)
         try:
-            _await(url, server, log.name)
+            await_answer(f"{url}/healthz", server, log.name)
             make = [*manage, "create_org", "Conformance", "--admin", "admin@example.test", "--api-key", "--json"]
             made = subprocess.run(make, env=env, check=True, capture_output=True, text=True).stdout
             yield {**env, "ASTER_API_KEY": json.loads(made)["api_key"]}
@@ -140,22 +148,24 @@ def aster(data: Path) -> Iterator[dict[str, str]]:
             server.wait(10)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _await(url: str, server: subprocess.Popen[bytes], log: str) -> None:
+def await_answer(url: str, server: subprocess.Popen[bytes], log: str) -> None:
+    """Wait until something answers there, whatever it says."""
     for _ in range(300):
         if server.poll() is not None:
             break
         try:
-            if httpx2.get(f"{url}/healthz").is_success:
+            if httpx2.get(url).status_code < 500:
                 return
         except httpx2.TransportError:
-            time.sleep(0.1)
-    raise SystemExit(f"Aster did not start:\n{Path(log).read_text()}")
+            pass
+        time.sleep(0.1)
+    raise SystemExit(f"{url} did not answer:\n{Path(log).read_text()}")
 
 
 # --- The suite ------------------------------------------------------------------------------------------------------
@@ -174,9 +184,10 @@ def check_node() -> None:
         raise SystemExit(f"The conformance suite needs Node {OLDEST_NODE} or newer; found {said.strip() or 'none'}.")
 
 
-def scenarios_of(version: str) -> list[str]:
+def scenarios_of(version: str, side: str = CLIENT) -> list[str]:
     flags = [] if version == EXTENSIONS else ["--spec-version", version]
-    listing = subprocess.run([*suite_command(), "list", "--client", *flags], check=True, capture_output=True, text=True)
+    command = [*suite_command(), "list", f"--{side}", *flags]
+    listing = subprocess.run(command, check=True, capture_output=True, text=True)
     found = re.findall(r"^\s*- (\S+) \[(.*)\]$", listing.stdout, re.MULTILINE)
     if version == EXTENSIONS:
         found = [(name, where) for name, where in found if where == "extension"]
@@ -185,7 +196,7 @@ def scenarios_of(version: str) -> list[str]:
     return [name for name, _ in found]
 
 
-def run_scenario(scenario: str, version: str, env: Mapping[str, str], results: Path, refusal: str | None) -> Outcome:
+def run_client(scenario: str, version: str, env: Mapping[str, str], results: Path, refusal: str | None) -> Outcome:
     wire = ["--spec-version", EXTENSIONS_WIRE, "--force"] if version == EXTENSIONS else ["--spec-version", version]
     client = shlex.join([sys.executable, "-m", "conformance.client"])
     command = [*suite_command(), "client", "--command", client, "--scenario", scenario, *wire]
@@ -239,7 +250,11 @@ def report(outcome: Outcome, good: bool, word: str, seconds: float) -> None:
         print("\n".join(f"      {line}" for line in [*names, *outcome.messages, *outcome.script]))
 
 
-def run_version(version: str, names: list[str], expected: Expectations, env: Mapping[str, str], results: Path) -> int:
+# Runs one scenario of a version, with its results in the folder.
+Run = Callable[[str, str, Path], Outcome]
+
+
+def run_version(version: str, names: list[str], expected: Expectations, run: Run, results: Path) -> int:
     """Run scenarios one at a time and print their table; returns how many were not as expected."""
     print(f"\n{version}\n  {'scenario':43}passed failed skipped")
     wrong = 0
@@ -247,42 +262,72 @@ def run_version(version: str, names: list[str], expected: Expectations, env: Map
         started = time.monotonic()
         place = results / version / name.replace("/", "-")
         place.mkdir(parents=True)
-        outcome = run_scenario(name, version, env, place, expected.refusals.get(name))
+        outcome = run(name, version, place)
         good, word = judge(outcome, expected.excuses.get((name, version)))
         report(outcome, good, word, time.monotonic() - started)
         wrong += not good
     return wrong
 
 
-def run_all(versions: list[str], part: str, env: Mapping[str, str], results: Path) -> int:
-    expected, wrong, ran = Expectations.read(), 0, 0
+def run_all(side: str, versions: list[str], part: str, run: Run, results: Path) -> tuple[int, int]:
+    """Run everything of one side; returns how many scenarios ran, and how many were not as expected."""
+    expected, wrong, ran = Expectations.read(side), 0, 0
+    print(f"\n--- Aster as {side} ---")
     for version in versions:
-        listed = scenarios_of(version)
+        listed = scenarios_of(version, side)
         if gone := [name for name, where in expected.excuses if where == version and name not in listed]:
             print(f"\nexceptions.toml names what the suite does not have for {version}: {', '.join(gone)}")
             wrong += len(gone)
         if names := [name for name in listed if part in name]:
-            wrong += run_version(version, names, expected, env, results)
+            wrong += run_version(version, names, expected, run, results)
             ran += len(names)
-    print(f"\n{ran} runs, {wrong} not as expected.")
-    return 1 if wrong or not ran else 0
+    return ran, wrong
+
+
+def run_clients(versions: list[str], part: str, place: Path) -> tuple[int, int]:
+    refusals = Expectations.read(CLIENT).refusals
+    with aster(place / "aster") as env:
+
+        def run(scenario: str, version: str, results: Path) -> Outcome:
+            return run_client(scenario, version, env, results, refusals.get(scenario))
+
+        return run_all(CLIENT, versions, part, run, place / "results")
+
+
+def run_servers(versions: list[str], part: str, place: Path) -> tuple[int, int]:
+    from conformance.gateway import gateway, run_server
+
+    with gateway(place) as door:
+
+        def run(scenario: str, version: str, results: Path) -> Outcome:
+            return run_server(scenario, version, door, results)
+
+        asked = [version for version in versions if version != EXTENSIONS]
+        return run_all(SERVER, asked, part, run, place / "results")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenario", nargs="?", default="", help="only scenarios whose name contains this")
     parser.add_argument("--version", choices=VERSIONS, action="append", help="only this revision")
+    parser.add_argument("--side", choices=(CLIENT, SERVER), action="append", help="only Aster as this")
     parser.add_argument("--keep", metavar="FOLDER", help="keep Aster's log and every scenario's results there")
     options = parser.parse_args()
     if options.keep and Path(options.keep).exists():
         parser.error(f"{options.keep} exists: name a folder that does not.")
     check_node()
     isolate()
+    versions, sides = options.version or list(VERSIONS), options.side or [CLIENT, SERVER]
+    ran = wrong = 0
     with tempfile.TemporaryDirectory(prefix="aster-conformance-") as temporary:
-        place = Path(options.keep or temporary).resolve()
-        (place / "aster").mkdir(parents=True)
-        with aster(place / "aster") as env:
-            return run_all(options.version or list(VERSIONS), options.scenario, env, place / "results")
+        for side, run_side in ((CLIENT, run_clients), (SERVER, run_servers)):
+            if side in sides:
+                place = Path(options.keep or temporary).resolve() / side
+                (place / "aster").mkdir(parents=True)
+                these_ran, these_wrong = run_side(versions, options.scenario, place)
+                ran, wrong = ran + these_ran, wrong + these_wrong
+    print(f"\n{ran} runs, {wrong} not as expected.")
+    return 1 if wrong or not ran else 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from conformance.gateway import NOTHING_SENT, read_server_outcome
 from conformance.run import NOTHING_PROVEN, SCRIPT_ENDED_WRONG, Excuse, Outcome, judge, read_outcome
 
 PASSED = {"id": "a", "status": "SUCCESS", "description": "a"}
@@ -41,6 +42,23 @@ def test_only_a_scenario_that_proved_something_and_ended_well_is_green(
     tmp_path: Path, checks: list[dict[str, str]], script: str, refusal: str | None, failures: set[str]
 ) -> None:
     assert _outcome(tmp_path, checks, script, refusal).failures == failures
+
+
+@pytest.mark.parametrize(
+    ("checks", "sent", "failures"),
+    [
+        ([PASSED], 1, set()),
+        ([PASSED], 0, {NOTHING_SENT}),
+        ([PASSED, WARNED], 1, {"b"}),
+        ([SKIPPED], 1, {NOTHING_PROVEN}),
+        ([], 0, {NOTHING_PROVEN, NOTHING_SENT}),
+    ],
+)
+def test_a_server_scenario_is_green_only_if_it_sent_and_proved_something(
+    tmp_path: Path, checks: list[dict[str, str]], sent: int, failures: set[str]
+) -> None:
+    (tmp_path / "checks.json").write_text(json.dumps(checks))
+    assert read_server_outcome("scenario", tmp_path, sent).failures == failures
 
 
 def test_a_scenario_that_left_no_results_is_not_green(tmp_path: Path) -> None:

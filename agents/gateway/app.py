@@ -1,4 +1,5 @@
-"""The gateway's ASGI application: one URL per agent, `/mcp/{organization}/{agent}`, for both protocol eras.
+"""The gateway's ASGI application, for both protocol eras: one URL per agent, `/mcp/{organization}/{agent}`, and under
+it one per server, `/mcp/{organization}/{agent}/{server}`, where things have the server's own names.
 
 A request is admitted, read, and answered by the relay if it is a plain call or listing. The SDK's server answers
 everything else.
@@ -20,19 +21,21 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
 from agents.gateway.admin.server import build_admin_server
-from agents.gateway.auth import ACTOR, AGENT, Admission, refuse
+from agents.gateway.auth import ACTOR, ENDPOINT, Admission, refuse
 from agents.gateway.handlers import build_server
 from agents.gateway.handshake import Handshake, may_be_handshake, refuse_method
-from agents.gateway.plain import read_plain
+from agents.gateway.plain import PlainRequest, read_plain
 from agents.gateway.relay import Caller, Relay
+from agents.gateway.reply import Reply
 from aster.egress import keep_async_pool
 from aster.errors import AsterError, NotFound
 
 MAX_BODY = 4 * 1024 * 1024
 # A call that takes longer than this is worth watching for a client that has left.
 PATIENT_SECONDS = 0.05
+PING_SECONDS = 15.0
 _ADMIN = "admin"  # a slug that no agent can have
-_PATH = re.compile(r"/mcp/([a-z0-9-]+)/([a-z0-9-]+)/?").fullmatch
+_PATH = re.compile(r"/mcp/([a-z0-9-]+)/([a-z0-9-]+)(?:/([a-z0-9-]+))?/?").fullmatch
 
 
 class Gateway:
@@ -60,16 +63,18 @@ class Gateway:
                 await self._relay.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Space around a value is no part of it (RFC 9110 §5.5), but httptools leaves what follows it.
+        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         headers = _headers(scope)
         try:
             path = _PATH(scope["path"])
             if path is None:
                 raise NotFound("There is nothing at this address.")
-            if path[2] == _ADMIN:
+            if path[2] == _ADMIN and not path[3]:
                 scope[ACTOR] = await self._admission.admit_to_admin(headers, path[1])
                 await self._hand_on(self._admin, scope, receive, send)
                 return
-            caller = await self._admission.admit(headers, (path[1], path[2]))
+            caller = await self._admission.admit(headers, (path[1], path[2]), path[3])
         except AsterError as error:
             await refuse(send, error)
             return
@@ -77,22 +82,29 @@ class Gateway:
         if scope["method"] == "POST" and self._is_expected(headers):
             body = await read.whole()
             plain = read_plain(headers, body) if body is not None else None
-            answer = await self._answer(plain, caller, read) if plain else None
-            if answer is not None:
-                await _send_json(send, answer)
+            if plain and await self._answered(plain, caller, read, Reply(send, plain)):
                 return
-        scope[ACTOR], scope[AGENT] = caller.actor, caller.rules.agent
+        scope[ACTOR], scope[ENDPOINT] = caller.actor, caller.endpoint
         await self._hand_on(self._manager, scope, read.again, send)
 
-    async def _answer(self, plain: Any, caller: Caller, read: _Body) -> bytes | None:
-        """The relay's answer. A client that leaves ends its call (2026-07-28, Cancellation)."""
-        answering = asyncio.current_task()
-        watch = asyncio.get_running_loop().call_later(PATIENT_SECONDS, read.watch, answering)
+    async def _answered(self, plain: PlainRequest, caller: Caller, read: _Body, reply: Reply) -> bool:
+        """Whether the relay answered. A client that leaves ends its call (2026-07-28, Cancellation)."""
+        loop, answering = asyncio.get_running_loop(), asyncio.current_task()
+        attending: list[asyncio.Task[None]] = []
+        watch = loop.call_later(
+            PATIENT_SECONDS, lambda: attending.append(loop.create_task(_attend(answering, read, reply)))
+        )
         try:
-            return await self._relay.answer(plain, caller)
+            wanted = plain.progress_token is not None
+            response = await self._relay.answer(plain, caller, reply.progress if wanted else None)
         finally:
             watch.cancel()
-            read.unwatch()
+            for task in attending:
+                task.cancel()
+        if response is None and not reply.has_begun:
+            return False
+        await reply.finish(response)
+        return True
 
     async def _hand_on(self, manager: StreamableHTTPSessionManager, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -120,7 +132,6 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._read: list[Message] = []
-        self._watching: asyncio.Task[None] | None = None
 
     async def whole(self) -> bytes | None:
         """The body; None if it is too large or the client has left."""
@@ -139,19 +150,24 @@ class _Body:
     async def again(self) -> Message:
         return self._read.pop(0) if self._read else await self._receive()
 
-    def watch(self, task: asyncio.Task[Any] | None) -> None:
-        """Cancel `task` if the client leaves."""
-        if task:
-            self._watching = asyncio.get_running_loop().create_task(self._await_end(task))
-
-    def unwatch(self) -> None:
-        if self._watching:
-            self._watching.cancel()
-
-    async def _await_end(self, task: asyncio.Task[Any]) -> None:
+    async def left(self) -> None:
+        """Wait until the client has gone."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        task.cancel()
+
+
+async def _attend(call: asyncio.Task[Any] | None, read: _Body, reply: Reply) -> None:
+    """Cancel the call if its client leaves, and until then show proxies now and then that it goes on."""
+    leaving = asyncio.create_task(read.left())
+    try:
+        while not leaving.done():
+            await asyncio.wait({leaving}, timeout=PING_SECONDS)
+            if not leaving.done():
+                await reply.ping()
+        if call:
+            call.cancel()
+    finally:
+        leaving.cancel()
 
 
 def _headers(scope: Scope) -> dict[str, str]:
@@ -163,12 +179,6 @@ def _headers(scope: Scope) -> dict[str, str]:
         for name in {each for each in names if names.count(each) > 1}:
             del found[name]
     return found
-
-
-async def _send_json(send: Send, body: bytes) -> None:
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 def _security() -> TransportSecuritySettings:

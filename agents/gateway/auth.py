@@ -18,7 +18,7 @@ from aster.accounts.services import authenticate_keys
 from aster.errors import AsterError, NotFound, NotSignedIn
 from aster.leases import Leased
 
-ACTOR, AGENT = "aster.actor", "aster.agent"
+ACTOR, ENDPOINT = "aster.actor", "aster.endpoint"
 
 
 def _callers(texts: Mapping[str, Actor | None]) -> dict[str, Actor]:
@@ -43,15 +43,18 @@ class Admission:
             raise NotFound("There is nothing at this address, or this key does not belong to it.")
         return replace(actor, request_id=secrets.token_hex(8))
 
-    async def admit(self, headers: Mapping[str, str], address: Address) -> Caller:
-        """The caller of a request, with the agent's rules. Raises NotSignedIn or NotFound."""
+    async def admit(self, headers: Mapping[str, str], address: Address, server: str | None = None) -> Caller:
+        """The caller of a request, with the rules of the agent and the endpoint, the agent or one server of it.
+
+        Raises NotSignedIn or NotFound: of an agent or server that is not theirs a key learns nothing.
+        """
         actor = await self._actor(headers)
-        # A key of another organization learns nothing, not even that the agent exists.
         rules = await self._rules.ask(address) if actor.organization.slug == address[0] else None
-        if rules is None:
-            raise NotFound("There is no such agent, or this key does not belong to it.")
+        endpoint = rules.endpoint(server) if rules else None
+        if rules is None or endpoint is None:
+            raise NotFound("There is no such agent or server of an agent, or this key does not belong to it.")
         actor = replace(actor, organization=rules.agent.organization, request_id=secrets.token_hex(8))
-        return Caller(actor, rules)
+        return Caller(actor, rules, endpoint)
 
     async def _actor(self, headers: Mapping[str, str]) -> Actor:
         text = presented_key(headers)

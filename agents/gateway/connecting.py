@@ -19,14 +19,13 @@ from mcp.shared.exceptions import UrlElicitationRequiredError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from agents.gateway import eras
-from agents.gateway.handshake import opens_urls
+from agents.gateway.handshake import URL_ERROR_VERSION, opens_urls
 from aster.errors import ConnectionRequired
 
 ASK = "connect"
 # A client that answers “accepted” has opened the page; the person is still on it.
 PATIENCE_SECONDS = 25.0
 PAUSE_SECONDS = 0.5
-URL_ERROR_VERSION = "2025-11-25"
 Context = ServerRequestContext[Any]
 
 

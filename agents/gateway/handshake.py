@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 MAX_BODY = 256 * 1024
+# The one revision with error -32042, which says to open a link
+URL_ERROR_VERSION = "2025-11-25"
 _OPENS_URLS = "url"
 _PLAIN = "plain"
 
 
-def opens_urls(headers: Headers) -> bool:
+def opens_urls(headers: Mapping[str, str]) -> bool:
     """Whether this request's client has declared URL elicitation in its handshake."""
     return headers.get("mcp-session-id", "").startswith(f"{_OPENS_URLS}.")
 

@@ -1,13 +1,13 @@
 """Which requests are plain: the everyday calls and listings that are answered without an SDK session.
 
 A request is plain if nothing about it needs a second look. Whatever does (another method, a header that does not match,
-a progress token, an answer to a question) goes to the SDK's server, which knows every rule of the wire and its words.
+an answer to a question) goes to the SDK's server, which knows every rule of the wire and its words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,17 +16,32 @@ from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOC
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_MODERN_VERSION
 from pydantic_core import from_json
 
+from agents.gateway.handshake import URL_ERROR_VERSION, opens_urls
+
 CALL, LIST = "tools/call", "tools/list"
 _PARAMS = {CALL: {"name", "arguments", "_meta"}, LIST: {"cursor", "_meta"}}
-_MODERN_META = {PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY}
+# W3C Trace Context, as MCP carries it in `_meta` (2026-07-28, basic/index)
+TRACE, LONGEST_TRACE = ("traceparent", "tracestate", "baggage"), 8192
+_TOKEN = "progressToken"
+_LEGACY_META = {_TOKEN, *TRACE}
+_MODERN_META = {PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, *_LEGACY_META}
 
 
 @dataclass(frozen=True, slots=True)
 class PlainRequest:
+    """`declared` are the client's capabilities; of a client of the older eras, those its session id tells of."""
+
     id: int | str
     method: str
     params: Mapping[str, Any]
-    is_modern: bool
+    version: str
+    declared: Mapping[str, Any]
+    progress_token: int | str | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_modern(self) -> bool:
+        return self.version == LATEST_MODERN_VERSION
 
     @property
     def name(self) -> str:
@@ -50,14 +65,24 @@ def read_plain(headers: Mapping[str, str], body: bytes) -> PlainRequest | None:
     number, method, params = message.get("id"), message.get("method"), message.get("params")
     if not isinstance(number, int | str) or isinstance(number, bool) or not isinstance(params, dict):
         return None
-    if method not in (CALL, LIST):
+    if method not in (CALL, LIST) or params.keys() - _PARAMS[method] or not _has_shape(method, params):
         return None
-    if params.keys() - _PARAMS[method]:
+    meta, version = params.get("_meta") or {}, headers.get(MCP_PROTOCOL_VERSION_HEADER, "")
+    if not isinstance(meta, dict):
         return None
-    version = headers.get(MCP_PROTOCOL_VERSION_HEADER, "")
-    is_modern = version == LATEST_MODERN_VERSION
-    known = _is_plain_modern(headers, method, params) if is_modern else _is_plain_legacy(version, params)
-    return PlainRequest(number, str(method), params, is_modern) if known and _has_shape(method, params) else None
+    if version == LATEST_MODERN_VERSION:
+        declared = _declared_by_modern(headers, method, params, meta)
+    else:
+        declared = _declared_by_legacy(headers, version, meta)
+    if declared is None or not _is_token(meta.get(_TOKEN)):
+        return None
+    trace = trace_in(meta) if meta.keys() & set(TRACE) else {}
+    return PlainRequest(number, str(method), params, version, declared, meta.get(_TOKEN), trace)
+
+
+def trace_in(meta: Mapping[str, Any]) -> dict[str, str]:
+    """The caller's trace goes on upstream; nothing else of what a client says about its request does."""
+    return {key: value for key in TRACE if isinstance(value := meta.get(key), str) and len(value) <= LONGEST_TRACE}
 
 
 def _has_shape(method: str, params: Mapping[str, Any]) -> bool:
@@ -66,26 +91,32 @@ def _has_shape(method: str, params: Mapping[str, Any]) -> bool:
     return isinstance(params.get("name"), str) and isinstance(params.get("arguments"), dict | None)
 
 
-def _is_plain_modern(headers: Mapping[str, str], method: str, params: Mapping[str, Any]) -> bool:
-    """2026-07-28: the headers say what the body says, and `_meta` holds what it must and nothing to act on."""
-    meta = params.get("_meta")
-    if not isinstance(meta, dict) or meta.keys() - _MODERN_META:
-        return False
-    return (
-        meta.get(PROTOCOL_VERSION_META_KEY) == LATEST_MODERN_VERSION
-        and _is_capabilities(meta.get(CLIENT_CAPABILITIES_META_KEY))
+def _is_token(value: object) -> bool:
+    return value is None or (isinstance(value, int | str) and not isinstance(value, bool))
+
+
+def _declared_by_modern(
+    headers: Mapping[str, str], method: str, params: Mapping[str, Any], meta: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """2026-07-28: the headers say what the body says, and `_meta` holds what it must and nothing more to act on."""
+    declared = meta.get(CLIENT_CAPABILITIES_META_KEY)
+    matches = (
+        not meta.keys() - _MODERN_META
+        and meta.get(PROTOCOL_VERSION_META_KEY) == LATEST_MODERN_VERSION
         and isinstance(meta.get(CLIENT_INFO_META_KEY), dict | None)
         and headers.get(MCP_METHOD_HEADER) == method
         and (method == LIST or headers.get(MCP_NAME_HEADER) == params.get("name"))
     )
+    if not matches or not isinstance(declared, dict) or not all(isinstance(each, dict) for each in declared.values()):
+        return None
+    return declared
 
 
-def _is_capabilities(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
-
-
-def _is_plain_legacy(version: str, params: Mapping[str, Any]) -> bool:
-    return version in HANDSHAKE_PROTOCOL_VERSIONS and not params.get("_meta")
+def _declared_by_legacy(headers: Mapping[str, str], version: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    if version not in HANDSHAKE_PROTOCOL_VERSIONS or meta.keys() - _LEGACY_META:
+        return None
+    opens = version == URL_ERROR_VERSION and opens_urls(headers)
+    return {"elicitation": {"url": {}}} if opens else {}
 
 
 @lru_cache(maxsize=64)

@@ -13,22 +13,25 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
+from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp_types import INTERNAL_ERROR, SERVER_INFO_META_KEY
 from pydantic_core import to_json
 
-from agents.gateway import eras
+from agents.gateway import asking, eras
 from agents.gateway.plain import CALL, PlainRequest
-from agents.runtime.session import call_ready
+from agents.runtime.session import Around, Progress, call_ready
 from agents.services import calls
 from agents.services.call_log import CallLog
 from agents.services.calls import AgentTool, ReadyCall
+from agents.services.endpoints import Endpoint
 from agents.services.rules import Rules
 from agents.services.tool_pages import page_of_tools
 from aster import __version__
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound
 from aster.leases import Leased
-from integrations.mcp_client import KeptSessions, Session
+from integrations.mcp_client import KeptSessions, Rounds, Session, asks_for_input
 from integrations.services.access import require_connection
 from integrations.services.held import Held, Holder, load_held
 
@@ -40,16 +43,21 @@ _STAMP = {SERVER_INFO_META_KEY: SERVER_INFO}
 _Ready = tuple[ReadyCall, AbstractAsyncContextManager[Session]]
 
 
-class Failed(Exception):
-    """A bug of Aster's own, in words for the client: JSON-RPC's internal error."""
-
-
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, and what rules hold for them now."""
+    """Who asks, at which endpoint, and what rules hold for them now."""
 
     actor: Actor
     rules: Rules
+    endpoint: Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A JSON-RPC response and the HTTP status that goes with it."""
+
+    status: int
+    body: bytes
 
 
 class Relay:
@@ -65,37 +73,44 @@ class Relay:
         await self._kept.aclose()
         await self._log.aclose()
 
-    async def answer(self, request: PlainRequest, caller: Caller) -> bytes | None:
-        """The JSON-RPC response, or None if the request is for the handlers."""
+    async def answer(self, request: PlainRequest, caller: Caller, progress: Progress | None) -> Response | None:
+        """The response, or None if the request is for the handlers. `progress` is told if the client asked for that."""
         try:
-            result = await self._call(request, caller) if request.method == CALL else _listing(request, caller)
-        except Failed as failure:
-            error = to_json({"code": INTERNAL_ERROR, "message": str(failure)})
-            return b'{"jsonrpc":"2.0","id":%s,"error":%s}' % (to_json(request.id), error)
-        return None if result is None else _response(request, result)
+            if request.method == CALL:
+                result = await self._call(request, caller, progress)
+            else:
+                result = _listing(request, caller)
+        except MCPError as error:
+            return failure(request, error)
+        return None if result is None else Response(200, _enveloped(request, b"result", result))
 
-    async def _call(self, request: PlainRequest, caller: Caller) -> bytes | None:
+    async def _call(self, request: PlainRequest, caller: Caller, progress: Progress | None) -> bytes | None:
         try:
             ready = await self._ready(request, caller)
         except Exception:  # a bug, before anything was sent: the handlers run into it as well, and tell of it
             return None
         if ready is None:
             return None
-        actor, agent = caller.actor, caller.rules.agent
+        actor, agent, arguments = caller.actor, caller.rules.agent, request.arguments
+        around = Around(progress, Rounds(asking.modes_in(request.declared)), request.trace)
         try:
-            result = await call_ready(*ready, agent, request.arguments, actor=actor, write=self._log.note)
+            result = await call_ready(*ready, agent, arguments, actor=actor, around=around, write=self._log.note)
         except ConnectionRequired:
             return None  # its link is the handlers' business; nothing ran
         except AsterError as error:
+            asking.require_capability(request.version, request.declared, error)
             return _encoded(eras.tool_error(eras.in_words(error)), request)
         except Exception:
             log.exception("A gateway request failed (%s)", actor.request_id)
-            raise Failed(eras.bug_words(actor.request_id)) from None
+            raise MCPError(INTERNAL_ERROR, eras.bug_words(actor.request_id)) from None
+        if asks_for_input(result):
+            bound = asking.bind(CALL, actor, agent, caller.endpoint.inward(request.name), arguments)
+            return to_json(asking.pass_on(request.version, result, bound))
         return _encoded(eras.result_for_client(result, modern=request.is_modern), request)
 
     async def _ready(self, request: PlainRequest, caller: Caller) -> _Ready | None:
         rules, actor = caller.rules, caller.actor
-        found = rules.tools.get(request.name)
+        found = rules.tools.get(caller.endpoint.inward(request.name))
         if found is None or found.tool is None or not _is_in_order(rules, found, actor):
             return None
         server, auth, connection = found.server, found.server.auth_config, None
@@ -131,18 +146,20 @@ def _is_in_order(rules: Rules, found: AgentTool, actor: Actor) -> bool:
 def _listing(request: PlainRequest, caller: Caller) -> bytes | None:
     """The page of tools as it was rendered last for callers with the same scopes under the same rules."""
     rules, actor = caller.rules, caller.actor
-    cursor = request.params.get("cursor")
-    key = (request.is_modern, actor.scopes, bool(actor.origin), cursor)
+    endpoint, cursor = caller.endpoint, request.params.get("cursor")
+    key = (endpoint.server and endpoint.server.pk, request.is_modern, actor.scopes, bool(actor.origin), cursor)
     known = rules.pages.get(key)
     if known is None:
         offered = calls.offered_of(rules.agent, rules.tools.values(), actor=actor)
-        if any(each.tool is None for each in offered):
+        shown = [each for each in offered if endpoint.shows(each.server)]
+        if any(each.tool is None for each in shown):
             return None  # a server that nobody has listed yet
         try:
-            page, following = page_of_tools(offered, cursor)
+            page, following = page_of_tools(shown, cursor)
         except NotFound:
             return None
-        listed = [tool for each in page if (tool := eras.tool_for_client(each.definition, modern=request.is_modern))]
+        named = [{**each.definition, "name": endpoint.outward(each)} for each in page]
+        listed = [tool for each in named if (tool := eras.tool_for_client(each, modern=request.is_modern))]
         result: dict[str, Any] = {"tools": listed, **({"nextCursor": following} if following else {})}
         # What an agent offers hangs on the organization's settings: nobody may keep it for others (Caching, private).
         caching = {"ttlMs": 0, "cacheScope": "private"} if request.is_modern else {}
@@ -157,5 +174,12 @@ def _encoded(result: Mapping[str, Any], request: PlainRequest) -> bytes:
     return to_json(result)
 
 
-def _response(request: PlainRequest, result: bytes) -> bytes:
-    return b'{"jsonrpc":"2.0","id":%s,"result":%s}' % (to_json(request.id), result)
+def _enveloped(request: PlainRequest, kind: bytes, body: bytes) -> bytes:
+    return b'{"jsonrpc":"2.0","id":%s,"%s":%s}' % (to_json(request.id), kind, body)
+
+
+def failure(request: PlainRequest, error: MCPError) -> Response:
+    said = {"code": error.code, "message": error.message, **({} if error.data is None else {"data": error.data})}
+    # Only 2026-07-28 has statuses for errors (Streamable HTTP).
+    status = ERROR_CODE_HTTP_STATUS.get(error.code, 200) if request.is_modern else 200
+    return Response(status, _enveloped(request, b"error", to_json(said)))

@@ -7,7 +7,7 @@ one call, which the gateway and the playground use.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from agents.services.calls import AgentTool, ReadyCall
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
 from aster.threads import Grouped, in_db_thread, in_waiting_thread
-from integrations.mcp_client import AuthChallenge, Session, open_target, was_never_sent
+from integrations.mcp_client import AuthChallenge, Rounds, Session, asks_for_input, open_target, was_never_sent
 from integrations.models import Connection, McpServer
 from integrations.services.access import at_server
 from integrations.services.refresh import mark_rejected, needs_reconnect
@@ -35,17 +35,28 @@ from integrations.services.targets import connections_for
 
 Progress = ProgressFnT
 Write = Callable[[Callable[[], ToolCall]], Awaitable[None]]
+INPUT_REQUIRED = "input_required"  # in the record: a round that ended with a question of the server's
 # Calls that end together are written in one transaction; each still waits until its row is stored.
 _record_calls = Grouped(calls.record_calls)
 
 
+@dataclass(frozen=True)
+class Around:
+    """What surrounds a call: where its progress goes, what its server may ask back, and its trace."""
+
+    progress: Progress | None = None
+    rounds: Rounds = field(default_factory=Rounds)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
 async def call_once(
-    agent: Agent, name: str, arguments: dict[str, Any], *, actor: Actor, progress: Progress | None = None
+    agent: Agent, name: str, arguments: dict[str, Any], *, actor: Actor, around: Around | None = None
 ) -> dict[str, Any]:
-    """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched."""
-    async with _recorded(actor, name, agent) as record:
+    """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched: one
+    that asks for input if `around` offers an answer."""
+    async with recorded(actor, name, agent) as record:
         ready = await _authorize(record, agent, name, arguments, actor)
-        record.result = await _open_and_call(ready, arguments, progress)
+        record.result = await _open_and_call(ready, arguments, around or Around())
     return record.result
 
 
@@ -56,16 +67,17 @@ async def call_ready(
     arguments: dict[str, Any],
     *,
     actor: Actor,
+    around: Around,
     write: Write,
 ) -> dict[str, Any]:
     """The same for a call that was found in order already, over a session that others use as well.
 
     It is recorded by `write`, unless only a sign-in helps.
     """
-    async with _recorded(actor, ready.tool_name, agent, ready.server, write=write) as record:
+    async with recorded(actor, ready.tool_name, agent, ready.server, write=write) as record:
         record.prepared(ready)
         async with _explained(ready), breaker.watch(ready.server), opening as session:
-            record.result = await session.call_tool(ready.tool_name, arguments, tool=ready.definition)
+            record.result = await _send(session, ready, arguments, around)
     return record.result
 
 
@@ -87,32 +99,56 @@ async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[s
 
 async def call_server(server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor) -> dict[str, Any]:
     """The same for a call straight to a server."""
-    async with _recorded(actor, tool_name, None, server) as record:
+    async with recorded(actor, tool_name, None, server) as record:
         ready = record.prepared(await in_db_thread(calls.authorize_server_call, server, tool_name, actor=actor))
-        record.result = await _open_and_call(ready, arguments, None)
+        record.result = await _open_and_call(ready, arguments, Around())
     return record.result
 
 
-async def _open_and_call(ready: ReadyCall, arguments: dict[str, Any], progress: Progress | None) -> dict[str, Any]:
-    async with _explained(ready), breaker.watch(ready.server), open_target(ready.target) as session:
-        return await _send(session, ready, arguments, progress)
+async def _open_and_call(ready: ReadyCall, arguments: dict[str, Any], around: Around) -> dict[str, Any]:
+    async with opened(ready) as session:
+        return await _send(session, ready, arguments, around)
 
 
-async def _send(
-    session: Session, ready: ReadyCall, arguments: dict[str, Any], progress: Progress | None
+@asynccontextmanager
+async def opened(ready: ReadyCall, *, patience: float | None = None) -> AsyncIterator[Session]:
+    """The server behind what passed every check; its refusals leave as what a person can do about them.
+
+    With `patience` no step may take longer than so many seconds.
+    """
+    target = ready.target if patience is None else replace(ready.target, timeout=min(patience, ready.target.timeout))
+    async with _explained(ready), breaker.watch(ready.server), open_target(target) as session:
+        yield session
+
+
+async def ask_ready(
+    ready: ReadyCall, method: str, params: Mapping[str, Any], *, rounds: Rounds, progress: Progress | None
 ) -> dict[str, Any]:
-    """Send the call. An approval is spent as the last thing before that, and stays spent unless nothing was sent."""
+    """Open, ask and close for one request that is no call of a tool."""
+    async with opened(ready) as session:
+        return await session.ask(method, params, rounds=rounds, progress=progress)
+
+
+async def _send(session: Session, ready: ReadyCall, arguments: dict[str, Any], around: Around) -> dict[str, Any]:
+    """Send the call. An approval is spent as the last thing before that, and stays spent unless nothing was sent.
+
+    A server that asks for input has not made the call yet: the round that gets its answer spends the approval.
+    """
     spent = None
     if ready.leave:
         if ready.target.token:
             await ready.target.token(None)  # renewed now if it has to be: that may fail
         spent = await in_db_thread(approvals.spend, ready.leave)
     try:
-        return await session.call_tool(ready.tool_name, arguments, progress=progress, tool=ready.definition)
+        options: dict[str, Any] = {"progress": around.progress, "meta": around.meta, "rounds": around.rounds}
+        result = await session.call_tool(ready.tool_name, arguments, tool=ready.definition, **options)
     except AsterError as error:
         if spent and was_never_sent(error):
             await in_db_thread(approvals.give_back, spent)
         raise
+    if spent and asks_for_input(result):
+        await in_db_thread(approvals.give_back, spent)
+    return result
 
 
 @asynccontextmanager
@@ -153,7 +189,7 @@ class _Record:
 
 
 @asynccontextmanager
-async def _recorded(
+async def recorded(
     actor: Actor, name: str, agent: Agent | None, server: McpServer | None = None, *, write: Write | None = None
 ) -> AsyncIterator[_Record]:
     """Write one ToolCall row however the call ends, also when it is cancelled. With a `write` of their own, those who
@@ -182,6 +218,7 @@ async def _recorded(
             server=record.server,
             connection=record.connection,
             error=error,
+            code=INPUT_REQUIRED if asks_for_input(record.result) else "",
         )
         if write is None:
             with anyio.CancelScope(shield=True):
@@ -282,7 +319,7 @@ class AgentSession:
             group.start_soon(link.run)
 
     async def call(self, name: str, arguments: dict[str, Any], *, progress: Progress | None = None) -> dict[str, Any]:
-        async with _recorded(self.actor, name, self.agent) as record:
+        async with recorded(self.actor, name, self.agent) as record:
             found = calls.find_tool(self.agent, name, actor=self.actor, known=self._known)
             record.found(found)
             leave = await self._check((found, arguments, record))
@@ -294,7 +331,7 @@ class AgentSession:
             ready = replace(link.ready, tool_name=tool.name, definition=tool.definition, leave=leave)
             async with _explained(ready), breaker.watch(found.server):
                 await link.opened.wait()
-                record.result = await _send(link.live, ready, arguments, progress)
+                record.result = await _send(link.live, ready, arguments, Around(progress))
         return record.result
 
     def _check_all(self, asked: list[_Asked]) -> list[Leave | AsterError | None]:

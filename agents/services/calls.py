@@ -306,6 +306,7 @@ def call_row(
     server: McpServer | None = None,
     connection: Connection | None = None,
     error: AsterError | None = None,
+    code: str = "",
 ) -> ToolCall:
     """One row per attempted call, refused ones included. Arguments and results are not kept."""
     return ToolCall(
@@ -320,7 +321,7 @@ def call_row(
         connection_label=str(connection)[:200] if connection else "",
         via=actor.via,
         outcome=outcome,
-        error_code=error.code if error else "",
+        error_code=error.code if error else code,
         duration_ms=max(0, duration_ms),
         request_id=actor.request_id,
     )

@@ -12,6 +12,7 @@ from agents.models import Agent, AgentServer, ToolGrant
 from agents.services import approvals, calls
 from agents.services.agents import assigned_servers
 from agents.services.calls import AgentTool
+from agents.services.endpoints import Endpoint
 from aster.rows import stored_rows
 from integrations.mcp_client import KnownTool, Session
 from integrations.models import AuthConfig, McpServer, Tool
@@ -34,6 +35,13 @@ class Rules:
     pages: dict[Hashable, bytes] = field(default_factory=dict, repr=False)
     _sessions: dict[int, Session] = field(default_factory=dict, repr=False)
     _known: dict[str, KnownTool] = field(default_factory=dict, repr=False)
+
+    def endpoint(self, slug: str | None) -> Endpoint | None:
+        """The whole agent, or its server `slug`; None if it has no such server."""
+        if slug is None:
+            return Endpoint(self.agent)
+        server = next((each for each in self.servers.values() if each.slug == slug), None)
+        return Endpoint(self.agent, server) if server else None
 
     def session(self, server: McpServer) -> Session:
         """A session at a server that takes no personal token, made once; it may not be open yet."""

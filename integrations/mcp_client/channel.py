@@ -71,6 +71,11 @@ class Channel:
         return self.sdk.server_info
 
     @property
+    def capabilities(self) -> dict[str, Any]:
+        said = self.sdk.server_capabilities
+        return said.model_dump(by_alias=True, mode="json", exclude_none=True) if said else {}
+
+    @property
     def instructions(self) -> str | None:
         return self.sdk.instructions
 
@@ -177,8 +182,10 @@ class Channel:
         timeout: float,
         progress: ProgressFnT | None = None,
         headers: Mapping[str, str] | None = None,
+        capabilities: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Send one request and give its raw result; `timeout` in seconds bounds it as a whole.
+        """Send one request and give its raw result; `timeout` in seconds bounds it as a whole. `capabilities` are what
+        a modern server may ask back for; a legacy one was told at its handshake that it may ask for nothing.
 
         Raises Refusal for an answer that is not a result, UpstreamError for no answer, AuthChallenge for 401 and 403.
         """
@@ -189,9 +196,8 @@ class Channel:
             options["on_progress"] = progress
         if self._dispatcher is None or self._failure is not None:
             raise explain(self._failure or ConnectionError(), Exchange(), self.target, step)
-        result = await self._send(
-            self._dispatcher.send_raw_request(method, self._stamp(params), options), step, timeout
-        )
+        stamped = stamp(params, capabilities) if self.era == "modern" else dict(params)
+        result = await self._send(self._dispatcher.send_raw_request(method, stamped, options), step, timeout)
         self.is_assumed = False
         return result
 
@@ -216,9 +222,6 @@ class Channel:
             self.is_broken = True
             error = self._failure or error
         raise explain(error, exchange, self.target, step)
-
-    def _stamp(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return stamp(params) if self.era == "modern" else dict(params)
 
     def _headers(self, method: str, params: Mapping[str, Any]) -> dict[str, str]:
         """A legacy server gets the version only."""

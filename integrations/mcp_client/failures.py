@@ -18,6 +18,11 @@ from integrations.mcp_client.wire import Exchange
 log = logging.getLogger(__name__)
 
 MAX_TEXT = 300
+_DOING = {"call": "the call", "tools": "to list its tools", "offers": "to list what it offers", "ask": "the request"}
+# Only a modern server knows these: header mismatch, missing capability, unsupported version (basic/index §Errors).
+MODERN_ERRORS = frozenset({-32020, -32021, -32022})
+# Invalid request, unknown method, invalid params: how a server of one era receives a request of the other.
+STRANGE_REQUEST = frozenset({-32600, -32601, -32602}) | MODERN_ERRORS
 RETRYABLE_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504})
 USE_SSE = "This looks like an SSE server: choose the SSE transport."
 USE_HTTP = "This looks like a Streamable HTTP server: choose the Streamable HTTP transport."
@@ -36,6 +41,15 @@ class AuthChallenge(UpstreamError):
         super().__init__(f"The server {said} ({status}).", step="auth", hint=hint)
         self.status = status
         self.www_authenticate = list(www_authenticate)
+
+
+class RefusedRequest(UpstreamError):
+    """The server refused a request with an error of JSON-RPC; `rpc_code` and `rpc_data` are its own."""
+
+    def __init__(self, error: UpstreamError, rpc_code: int, rpc_data: object) -> None:
+        super().__init__(error.message, step=error.step, retryable=error.retryable, hint=error.hint, code=error.code)
+        self.rpc_code = rpc_code
+        self.rpc_data = rpc_data
 
 
 class Refusal(Exception):
@@ -95,6 +109,20 @@ def was_never_sent(error: AsterError) -> bool:
     return isinstance(error, ForbiddenAddress)
 
 
+def is_strange(refusal: Refusal) -> bool:
+    """Whether a server of the other era could have said this."""
+    return refusal.code in STRANGE_REQUEST or (400 <= refusal.status < 500 and refusal.status != 429)
+
+
+def lost_session(refusal: Refusal, target: Target) -> bool:
+    """A session that the server no longer knows; some say so with 400 and words. SSE has its session in the URL.
+
+    What is said about the request by its id is no such words: it was looked at, and may have run.
+    """
+    said_so = refusal.status == 400 and not refusal.names_request and "session" in refusal.error.message.lower()
+    return (refusal.in_session or target.transport == "sse") and (refusal.status == 404 or said_so)
+
+
 def explain(error: BaseException, exchange: Exchange, target: Target, step: str) -> AsterError | Refusal:
     """What to raise for `error`, in the light of what HTTP said to the same request."""
     if exchange.error is not None and exchange.status:
@@ -119,7 +147,7 @@ def _explain_protocol_error(error: MCPError, exchange: Exchange, target: Target,
         return connection_ended(target, step)
     if error.message.startswith(("Unexpected content type", "Failed to parse JSON response", "Failed to parse SSE")):
         return Refusal(explain_status(exchange, target, step), exchange)
-    doing = {"call": "the call", "tools": "to list its tools"}.get(step, "the handshake")
+    doing = _DOING.get(step, "the handshake")
     message = f"The server refused {doing}: {bound_text(error.message) or error.code}"
     code = "tool_call_failed" if step == "call" else None
     return Refusal(UpstreamError(message, step=step, code=code), exchange, error.code, error.data)
@@ -149,7 +177,7 @@ def explain_exception(error: BaseException, target: Target, step: str) -> AsterE
     error = first_cause(error)
     if isinstance(error, AsterError):
         return error
-    if isinstance(error, OSError | httpx2.StreamError) and step == "call":
+    if isinstance(error, OSError | httpx2.StreamError) and step in ("call", "ask"):
         return connection_ended(target, step)  # what could not be dialled is a ConnectError
     if target.transport == "stdio" and isinstance(error, OSError):
         reason = "was not found" if isinstance(error, FileNotFoundError) else "could not be started"

@@ -18,13 +18,11 @@ from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOC
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
 
 from aster.errors import UpstreamError
-from integrations.mcp_client.failures import USE_SSE, explain_exception, explain_status, timed_out
+from integrations.mcp_client.failures import MODERN_ERRORS, USE_SSE, explain_exception, explain_status, timed_out
 from integrations.mcp_client.target import Era, Target
 from integrations.mcp_client.wire import SESSION_HEADER, Exchange, HttpClient, is_event_stream, open_http, parse_message
 
 CLIENT_INFO = {"name": "aster", "version": "1"}
-# Only a modern server knows these: header mismatch, missing capability, unsupported version (basic/index §Errors).
-MODERN_ERRORS = frozenset({-32020, -32021, -32022})
 UNSUPPORTED_VERSION = -32022
 MAX_EVENT_BYTES = 6 * 1024 * 1024
 MAX_EVENTS = 50
@@ -123,12 +121,13 @@ def _error_code(message: Mapping[str, Any]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def modern_meta() -> dict[str, Any]:
-    """What every request of 2026-07-28 carries in `_meta`. Aster answers no questions, so it declares no capability."""
+def modern_meta(capabilities: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What every request of 2026-07-28 carries in `_meta`. Aster itself answers no questions: `capabilities` are
+    those of the client that it passes answers on for."""
     return {
         PROTOCOL_VERSION_META_KEY: LATEST_MODERN_VERSION,
         CLIENT_INFO_META_KEY: CLIENT_INFO,
-        CLIENT_CAPABILITIES_META_KEY: {},
+        CLIENT_CAPABILITIES_META_KEY: dict(capabilities or {}),
     }
 
 

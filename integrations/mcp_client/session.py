@@ -17,8 +17,19 @@ from mcp_types import URL_ELICITATION_REQUIRED
 from aster.egress import ResponseTooLarge
 from aster.errors import AsterError, UpstreamError
 from integrations.mcp_client.channel import Channel
-from integrations.mcp_client.failures import USE_HTTP, AuthChallenge, Refusal, timed_out, was_never_sent
-from integrations.mcp_client.probe import MODERN_ERRORS, probe_target, require_streamable
+from integrations.mcp_client.failures import (
+    USE_HTTP,
+    AuthChallenge,
+    Refusal,
+    RefusedRequest,
+    is_strange,
+    lost_session,
+    timed_out,
+    was_never_sent,
+)
+from integrations.mcp_client.offers import Offer, OfferCollector, read_answer
+from integrations.mcp_client.probe import probe_target, require_streamable
+from integrations.mcp_client.rounds import Rounds, from_links, relayable
 from integrations.mcp_client.stateless import StatelessChannel
 from integrations.mcp_client.target import Era, Target
 from integrations.mcp_client.tools import (
@@ -31,8 +42,8 @@ from integrations.mcp_client.tools import (
 )
 
 HEADER_MISMATCH = -32020
-# Invalid request, unknown method, invalid params: how a server of one era receives a request of the other.
-STRANGE_REQUEST = frozenset({-32600, -32601, -32602}) | MODERN_ERRORS
+UNKNOWN_METHOD = -32601
+NOBODY_ASKS_BACK = Rounds()
 DIAGNOSIS_SECONDS = 5.0
 BACKOFF_SECONDS = 0.2
 MAX_BACKOFF_SECONDS = 2.0
@@ -101,6 +112,11 @@ class Session:
         return info.model_dump(by_alias=True, mode="json", exclude_none=True) if info else {}
 
     @property
+    def capabilities(self) -> dict[str, Any]:
+        """What the server says it offers: tools, prompts, resources, completions."""
+        return self._live.capabilities
+
+    @property
     def instructions(self) -> str:
         return self._live.instructions or ""
 
@@ -122,8 +138,11 @@ class Session:
         progress: ProgressFnT | None = None,
         timeout: float | None = None,
         meta: Mapping[str, Any] | None = None,
+        rounds: Rounds = NOBODY_ASKS_BACK,
     ) -> dict[str, Any]:
         """Call a tool; its wire CallToolResult comes back untouched, also one with `isError`.
+
+        It may be an `input_required` result, if what the server asks for is what `rounds` offers.
 
         `tool` is the stored wire tool. Give it when the session has not listed the tools: modern servers want some
         arguments mirrored into headers (`x-mcp-header`), and only its schema tells which. `timeout` in seconds,
@@ -137,7 +156,8 @@ class Session:
 
         async def call() -> dict[str, Any]:
             left = ends - time.monotonic()
-            return await self._call_tool(name, dict(arguments or {}), known, progress, left, dict(meta or {}))
+            params = {"name": name, "arguments": dict(arguments or {}), **({"_meta": dict(meta)} if meta else {})}
+            return await self._call_tool(params, known, progress, left, rounds)
 
         return await self._retry(call, ends=ends, after=None if known.may_be_repeated else "dial")
 
@@ -156,7 +176,7 @@ class Session:
             return await self._retry(lambda: self._connect(target.era, target.discover))
         except Refusal as refusal:
             # What is remembered may be out of date: a server of the other era refuses our first words.
-            if not target.era or not _is_strange(refusal):
+            if not target.era or not is_strange(refusal):
                 raise
         return await self._retry(lambda: self._connect("", None))
 
@@ -232,20 +252,16 @@ class Session:
 
     async def _call_tool(
         self,
-        name: str,
-        arguments: dict[str, Any],
+        params: dict[str, Any],
         tool: KnownTool,
         progress: ProgressFnT | None,
         timeout: float,
-        meta: dict[str, Any],
+        rounds: Rounds,
     ) -> dict[str, Any]:
-        params = {"name": name, "arguments": arguments, **({"_meta": meta} if meta else {})}
-
         async def send(tool: KnownTool) -> dict[str, Any]:
-            headers = tool.param_headers(arguments) if self.era == "modern" else {}
-            return await self._request(
-                "tools/call", params, step="call", timeout=timeout, progress=progress, headers=headers
-            )
+            headers = tool.param_headers(params["arguments"]) if self.era == "modern" else {}
+            options = {"timeout": timeout, "progress": progress, "headers": headers}
+            return await self._round("tools/call", params, rounds, step="call", **options)
 
         try:
             try:
@@ -255,12 +271,66 @@ class Session:
                     raise
                 # The schema we know is out of date. Refused before it ran, so it may be sent again.
                 await self.list_tools()
-                result = await send(self._listed.get(name, _UNKNOWN))
+                result = await send(self._listed.get(params["name"], _UNKNOWN))
         except Refusal as refusal:
-            return _read_refused_call(refusal)
+            return _read_refused_call(refusal, rounds, self.target.key)
         except ResponseTooLarge:
             raise result_too_large() from None
-        return read_call_result(result)
+        return read_call_result(result, rounds, self.target.key)
+
+    async def list_offers(self, offer: Offer) -> list[dict[str, Any]]:
+        """All prompts, resources or templates within `target.timeout` seconds; none if the server has no such thing."""
+        if offer.capability not in self.capabilities:
+            return []
+        return await self._retry(lambda: self._list_offers(offer))
+
+    async def _list_offers(self, offer: Offer) -> list[dict[str, Any]]:
+        ends, collector, params = time.monotonic() + self.target.timeout, OfferCollector(offer), dict[str, Any]()
+        while True:
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise timed_out("offers", self.target.timeout)
+            try:
+                page = await self._request(offer.method, params, step="offers", timeout=left)
+            except Refusal as refusal:
+                if refusal.code == UNKNOWN_METHOD:
+                    return []
+                raise refusal.error from None
+            cursor = collector.add_page(page)
+            if cursor is None:
+                return list(collector.items.values())
+            params = {"cursor": cursor}
+
+    async def ask(
+        self,
+        method: str,
+        params: Mapping[str, Any],
+        *,
+        rounds: Rounds = NOBODY_ASKS_BACK,
+        progress: ProgressFnT | None = None,
+    ) -> dict[str, Any]:
+        """One request that changes nothing (resources/read, prompts/get, completion/complete); its wire result comes
+        back untouched. Raises RefusedRequest with the server's own code, or another UpstreamError (step ask)."""
+
+        async def send() -> dict[str, Any]:
+            timeout = self.target.timeout
+            return await self._round(method, params, rounds, step="ask", timeout=timeout, progress=progress)
+
+        try:
+            result = await self._retry(send)
+        except Refusal as refusal:
+            if asked := _asked_by_links(refusal, rounds, self.target.key):
+                return asked
+            raise RefusedRequest(refusal.error, refusal.code, refusal.data) from None
+        except ResponseTooLarge:
+            raise result_too_large() from None
+        return read_answer(result, rounds, self.target.key)
+
+    async def _round(
+        self, method: str, params: Mapping[str, Any], rounds: Rounds, *, step: str, **options: Any
+    ) -> dict[str, Any]:
+        sent = {**params, **rounds.params} if self.era == "modern" else params
+        return await self._request(method, sent, step=step, capabilities=rounds.capabilities, **options)
 
     async def _request(self, method: str, params: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """Send over the live channel; replace a channel that is gone, lost its session or speaks the wrong era."""
@@ -271,11 +341,11 @@ class Session:
         try:
             return await channel.request(method, params, **options)
         except Refusal as refusal:
-            if _lost_session(refusal, self.target):
+            if lost_session(refusal, self.target):
                 # The server answers 404 instead of looking at the request, so sending it again repeats nothing
                 # (2025-11-25, Streamable HTTP §Session Management).
                 await self._repair(channel, channel.era, None)
-            elif was_assumed and _is_strange(refusal):
+            elif was_assumed and is_strange(refusal):
                 try:
                     changed = await self._changes_era(channel)
                 except AsterError as failure:
@@ -327,23 +397,12 @@ class Session:
             await anyio.sleep(pause)
 
 
-def _is_strange(refusal: Refusal) -> bool:
-    """Whether a server of the other era could have said this."""
-    return refusal.code in STRANGE_REQUEST or (400 <= refusal.status < 500 and refusal.status != 429)
-
-
-def _lost_session(refusal: Refusal, target: Target) -> bool:
-    """A session that the server no longer knows; some say so with 400 and words. SSE has its session in the URL.
-
-    What is said about the request by its id is no such words: it was looked at, and may have run.
-    """
-    said_so = refusal.status == 400 and not refusal.names_request and "session" in refusal.error.message.lower()
-    return (refusal.in_session or target.transport == "sse") and (refusal.status == 404 or said_so)
-
-
-def _read_refused_call(refusal: Refusal) -> dict[str, Any]:
-    """A refusal as the error it is; only a legacy server's wish for input is a result the model can read."""
+def _read_refused_call(refusal: Refusal, rounds: Rounds, asker: str) -> dict[str, Any]:
+    """A refusal as the error it is; only a legacy server's wish for input is a result."""
     if refusal.code == URL_ELICITATION_REQUIRED and isinstance(refusal.data, dict):
-        asks = refusal.data.get("elicitations")
-        return describe_input_required(asks if isinstance(asks, list) else [])
-    raise refusal.error from None
+        return _asked_by_links(refusal, rounds, asker) or describe_input_required(from_links(refusal.data))
+    raise RefusedRequest(refusal.error, refusal.code, refusal.data) from None
+
+
+def _asked_by_links(refusal: Refusal, rounds: Rounds, asker: str) -> dict[str, Any] | None:
+    return relayable(from_links(refusal.data), rounds, asker) if refusal.code == URL_ELICITATION_REQUIRED else None

@@ -22,6 +22,7 @@ from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
     MCP_NAME_HEADER,
     MCP_PROTOCOL_VERSION_HEADER,
+    NAME_BEARING_METHODS,
     encode_header_value,
 )
 from mcp_types import SERVER_INFO_META_KEY, Implementation
@@ -43,14 +44,14 @@ LAST_WORDS_SECONDS = 0.05
 def routing_headers(method: str, params: Mapping[str, Any]) -> dict[str, str]:
     """What a modern request repeats in its headers (2026-07-28, Streamable HTTP §Request Metadata)."""
     headers = {MCP_PROTOCOL_VERSION_HEADER: LATEST_MODERN_VERSION, MCP_METHOD_HEADER: method}
-    if method == "tools/call":
-        headers[MCP_NAME_HEADER] = encode_header_value(str(params["name"]))
+    if name := NAME_BEARING_METHODS.get(method):
+        headers[MCP_NAME_HEADER] = encode_header_value(str(params[name]))
     return headers
 
 
-def stamp(params: Mapping[str, Any]) -> dict[str, Any]:
+def stamp(params: Mapping[str, Any], capabilities: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """`params` with what every modern request carries in `_meta`."""
-    return {**params, "_meta": {**(params.get("_meta") or {}), **modern_meta()}}
+    return {**params, "_meta": {**(params.get("_meta") or {}), **modern_meta(capabilities)}}
 
 
 class StatelessChannel:
@@ -75,6 +76,11 @@ class StatelessChannel:
             return Implementation.model_validate(stamps[SERVER_INFO_META_KEY]) if isinstance(stamps, dict) else None
         except (KeyError, ValidationError):
             return None
+
+    @property
+    def capabilities(self) -> dict[str, Any]:
+        said = (self.discover or {}).get("capabilities")
+        return said if isinstance(said, dict) else {}
 
     @property
     def instructions(self) -> str | None:
@@ -108,13 +114,15 @@ class StatelessChannel:
         timeout: float,
         progress: ProgressFnT | None = None,
         headers: Mapping[str, str] | None = None,
+        capabilities: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Send one request and give its raw result; `timeout` in seconds bounds it as a whole.
+        """Send one request and give its raw result; `timeout` in seconds bounds it as a whole. `capabilities` are what
+        the server may ask back for.
 
         Raises Refusal for an answer that is not a result, UpstreamError for no answer, AuthChallenge for 401 and 403.
         """
         exchange, number = Exchange(timeout=timeout), next(self._ids)
-        stamped = stamp(params)
+        stamped = stamp(params, capabilities)
         if progress is not None:
             stamped["_meta"]["progressToken"] = number
         payload = {"jsonrpc": "2.0", "id": number, "method": method, "params": stamped}

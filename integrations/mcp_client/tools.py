@@ -14,6 +14,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from aster.errors import UpstreamError
 from integrations.mcp_client.failures import bound_text
+from integrations.mcp_client.rounds import Rounds, relayable
 
 MAX_TOOLS = 2_000
 MAX_LIST_BYTES = 4 * 1024 * 1024
@@ -168,11 +169,11 @@ def count_bytes(value: object) -> int:
         return MAX_LIST_BYTES
 
 
-def read_call_result(result: dict[str, Any]) -> dict[str, Any]:
+def read_call_result(result: dict[str, Any], rounds: Rounds, asker: str) -> dict[str, Any]:
     """The CallToolResult on the wire as the server gave it, without what belongs to the exchange with that server.
 
-    A modern server that asks for input instead gets no answer from Aster: the asking becomes an error the model can
-    read. Raises UpstreamError (step call; code `result_too_large` above 2 MiB).
+    One that asks for input is passed on if it asks for what `rounds` offers; otherwise the asking becomes an error the
+    model can read. Raises UpstreamError (step call; code `result_too_large` above 2 MiB).
     """
     try:
         size = count_bytes(result)
@@ -180,19 +181,23 @@ def read_call_result(result: dict[str, Any]) -> dict[str, Any]:
         raise UpstreamError("The tool's answer holds a number that is none in JSON.", step="call") from None
     if size > MAX_RESULT_BYTES:
         raise result_too_large()
-    kept = {key: value for key, value in result.items() if key != "resultType"}
     match result.get("resultType", "complete"):
         case "complete":
             pass
         case "input_required":
-            requests = result.get("inputRequests")
-            asks = requests.values() if isinstance(requests, dict) else []
-            return describe_input_required([ask.get("params") for ask in asks if isinstance(ask, dict)])
+            return relayable(result, rounds, asker) or describe_input_required(result)
         case other:
             kind = bound_text(other, 40)
             raise UpstreamError(f"The tool answered with a result of unknown type {kind!r}.", step="call")
+    kept = without_exchange(result)
     if not isinstance(kept.setdefault("content", []), list):
         raise UpstreamError("The tool's answer does not follow the MCP protocol.", step="call")
+    return kept
+
+
+def without_exchange(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Without `resultType` and the server's stamp: whoever passes the result on adds its own."""
+    kept = {key: value for key, value in result.items() if key != "resultType"}
     if isinstance(meta := kept.get("_meta"), dict) and SERVER_INFO_META_KEY in meta:
         kept["_meta"] = {key: value for key, value in meta.items() if key != SERVER_INFO_META_KEY}
         if not kept["_meta"]:
@@ -200,12 +205,18 @@ def read_call_result(result: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def describe_input_required(asks: list[Any]) -> dict[str, Any]:
-    """The questions of a server as an error result. The one place to change when Aster learns to relay them."""
-    known = [ask for ask in asks if isinstance(ask, dict)]
+def describe_input_required(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The questions of a server as an error result."""
+    return {"isError": True, "content": [{"type": "text", "text": describe_asks(result)}]}
+
+
+def describe_asks(result: Mapping[str, Any]) -> str:
+    requests = result.get("inputRequests")
+    asks = [ask for ask in requests.values() if isinstance(ask, dict)] if isinstance(requests, dict) else []
+    known = [params for ask in asks if isinstance(params := ask.get("params"), dict)]
     said = [bound_text(ask[key]) for ask in known for key in ("message", "url") if key in ask]
-    text = f"The server asks for input ({'; '.join(said) or 'without saying what for'}), which Aster cannot relay yet."
-    return {"isError": True, "content": [{"type": "text", "text": text}]}
+    wish = "; ".join(said) or "without saying what for"
+    return f"The server asks for input ({wish}), which cannot be asked for here."
 
 
 def result_too_large() -> UpstreamError:

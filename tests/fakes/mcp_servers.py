@@ -28,7 +28,7 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.server.sse import SseServerTransport
 from mcp.server.stdio import stdio_server
-from mcp.shared.exceptions import MCPError
+from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -129,12 +129,13 @@ class FakeServer:
     """An ASGI app that logs requests, then passes them to `app`. `requests` may be read and cleared by the test.
 
     `serve_instead` swaps the app behind the same address, as an upgrade of the server does. `forget_sessions` makes
-    it answer 404 to every session known so far, as a restart does.
+    it answer 404 to every session known so far, as a restart does. `left` has the tools whose caller went away.
     """
 
     def __init__(self, app: App) -> None:
         self.app = app
         self.requests: list[SeenRequest] = []
+        self.left: list[str] = []
         self._lost: set[str] = set()
 
     def methods(self) -> list[str]:
@@ -160,7 +161,16 @@ class FakeServer:
         if seen.headers.get("mcp-session-id") in self._lost:
             await _answer(send, 404, b"Session not found")
             return
-        await self.app(scope, _replay(body, receive), send)
+        await self.app(scope, self._watching(_replay(body, receive), seen), send)
+
+    def _watching(self, receive: Receive, seen: SeenRequest) -> Receive:
+        async def watching() -> Message:
+            message = await receive()
+            if message["type"] == "http.disconnect" and seen.tool:
+                self.left.append(seen.tool)
+            return message
+
+        return watching
 
 
 async def _read_body(receive: Receive) -> bytes:
@@ -235,8 +245,10 @@ def many_tools_app(count: int, path: str = "/mcp") -> FakeServer:
 
 def legacy_only_app(path: str = "/mcp") -> FakeServer:
     """Streamable HTTP with sessions, as servers of 2025 are: any other version is refused in words of that time."""
-    app = build_server().streamable_http_app(streamable_http_path=path)
+    return _legacy_only(build_server().streamable_http_app(streamable_http_path=path))
 
+
+def _legacy_only(app: App) -> FakeServer:
     async def refuse_modern(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         version = dict(scope.get("headers", [])).get(b"mcp-protocol-version", b"").decode()
         if version and version not in HANDSHAKE_PROTOCOL_VERSIONS:
@@ -246,6 +258,29 @@ def legacy_only_app(path: str = "/mcp") -> FakeServer:
             await app(scope, receive, send)
 
     return FakeServer(refuse_modern)
+
+
+def asking_legacy_app(path: str = "/mcp") -> FakeServer:
+    """A server of 2025-11-25 that asks: `link` by error -32042, `push` by a request of its own in the call's stream."""
+
+    async def list_tools(ctx: ServerRequestContext[Any], params: types.PaginatedRequestParams | None) -> Any:
+        return types.ListToolsResult(tools=[types.Tool(name=name, input_schema=_schema()) for name in ("link", "push")])
+
+    async def call_tool(ctx: ServerRequestContext[Any], params: types.CallToolRequestParams) -> Any:
+        if params.name == "link":
+            address = "https://provider.example/open"
+            raise UrlElicitationRequiredError(
+                [types.ElicitRequestURLParams(mode="url", message="Sign it", url=address, elicitation_id="1")]
+            )
+        try:
+            await ctx.session.elicit_form("Your name?", {"type": "object", "properties": {}}, ctx.request_id)
+            text = "asked"
+        except MCPError as error:
+            text = f"not asked: {error.message}"
+        return types.CallToolResult(content=[types.TextContent(type="text", text=text)])
+
+    server: Server[Any] = Server("asking", on_list_tools=list_tools, on_call_tool=call_tool)
+    return _legacy_only(server.streamable_http_app(streamable_http_path=path))
 
 
 def modern_only_app(path: str = "/mcp") -> FakeServer:
