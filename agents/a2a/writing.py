@@ -88,7 +88,7 @@ class Writer:
             parts = [self.text(view.words)]
             if view.links:
                 parts.append(self.data({"links": view.links}))
-            status["message"] = self._message(view, f"status-of-{view.id}", parts)
+            status["message"] = self._message(view, f"status-{view.at.timestamp():.3f}-of-{view.id}", parts)
         return status
 
     def _artifact(self, text: str) -> dict[str, Any]:

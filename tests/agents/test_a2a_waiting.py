@@ -8,7 +8,7 @@ import pytest
 
 from agents.models import A2aTask, Approval
 from agents.services import approvals
-from agents.services.agents import assign_servers
+from agents.services.agents import assign_servers, set_enabled
 from integrations.models import AuthConfig, AuthType, McpServer
 from integrations.services.servers import save_server
 from tests.agents.a2a_clients import VERSIONS, Caller, Wire, answer_in, message, state_of, text_of
@@ -59,6 +59,15 @@ def test_a_task_that_waits_can_be_canceled(guarded: Stage) -> None:
     assert wire.result("CancelTask", id=task["id"])["status"]["state"] == "TASK_STATE_CANCELED"
     assert wire.error("CancelTask", id=task["id"])[0] == -32002
     assert wire.error("SendMessage", message=message("Well?", taskId=task["id"]))[0] == -32004
+
+
+def test_a_task_that_waits_outlives_an_agent_that_is_off(guarded: Stage) -> None:
+    wire = Wire(guarded.agent, guarded.person.key())
+    task = wire.result("SendMessage", message=message("Say blue"))["task"]
+    set_enabled(guarded.agent, False, actor=guarded.person.actor)
+    code, words = wire.error("SendMessage", message=message("Well?", taskId=task["id"]))
+    assert code == -32004 and "switched off" in words
+    assert wire.result("GetTask", id=task["id"])["status"] == task["status"]
 
 
 def test_who_subscribes_to_a_task_that_waits_is_told_for_what(guarded: Stage) -> None:
