@@ -28,11 +28,13 @@ def create_demo_organization(*, password: str, notes_url: str, weather_url: str,
     ben.set_password(password)
     ben.save(update_fields=["password"])
     weather = McpServer(
-        name="Acme Weather", description="Forecasts for a few cities. Open to everyone.", url=weather_url
-    )
+        name="Acme Weather", description="Forecasts for a few cities. Open to everyone.", url=weather_url,
+        expose_as_skills=True,
+    )  # fmt: skip
     notes = McpServer(
-        name="Acme Notes", description="Notes behind a sign-in: each person sees their own.", url=notes_url
-    )
+        name="Acme Notes", description="Notes behind a sign-in: each person sees their own.", url=notes_url,
+        expose_as_skills=True,
+    )  # fmt: skip
     sign_in = AuthConfig(
         name="Acme ID", auth_type=AuthType.AUTHORIZATION_CODE, client_mode=ClientMode.DYNAMIC,
         organization=organization,

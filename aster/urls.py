@@ -16,6 +16,7 @@ from agents import api_chat as chat_api
 from agents import api_schedules as schedules_api
 from agents import api_session as session_api
 from agents import api_tickets as tickets_api
+from agents.a2a import views as a2a
 from agents.views import embedding as embedding_views
 from aster.accounts import api as accounts_api
 from aster.web import refuse
@@ -116,6 +117,10 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("embed/aster.js", embedding_views.embed_script, name="embed-script"),
     path("embed/connect/", embedding_views.connect, name="embed-connect"),
     path("oauth/client-metadata.json", client_metadata_document, name="client-metadata"),
+    path(".well-known/agent-card.json", a2a.no_single_card),
+    path("a2a/<str:organization>/.well-known/ai-catalog.json", a2a.AgentCatalog.as_view(), name="a2a-catalog"),
+    path("a2a/<str:organization>/<str:agent>/.well-known/agent-card.json", a2a.AgentCard.as_view(), name="a2a-card"),
+    re_path(r"^a2a/(?P<organization>[^/]+)/(?P<agent>[^/]+)/?$", a2a.AgentEndpoint.as_view(), name="a2a"),
     path("api/v1/", include(api_v1)),
     path("api/openapi.json", SpectacularAPIView.as_view(urlconf="aster.urls"), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),

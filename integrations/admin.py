@@ -45,7 +45,7 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
 
     description = "Every MCP server of the organization."
     list_display = ("name", "state", "address_line", "auth_config", "tools_seen", "tested")
-    list_filter = ("is_enabled", "transport", "test_status", "auth_config__auth_type")
+    list_filter = ("is_enabled", "transport", "expose_as_skills", "test_status", "auth_config__auth_type")
     search_fields = ("name", "slug", "description", "url")
     list_select_related = ("auth_config",)
     actions = ("test_chosen", "enable_chosen", "disable_chosen")

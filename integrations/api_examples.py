@@ -136,7 +136,7 @@ SERVER: dict[str, Any] = {
     **{"id": 12, "slug": "acme-notes", "name": "Acme Notes", "description": "Notes of the whole company"},
     **{"transport": "streamable_http", "url": "https://mcp.acme.example/mcp", "command": "", "args": []},
     **{"working_dir": "", "timeout_seconds": 60, "retry_attempts": 1, "is_enabled": True, "era": "modern"},
-    "takes_changes": False,
+    **{"takes_changes": False, "expose_as_skills": False},
     **{"protocol_version": "2026-07-28", "tested_at": "2026-11-20T09:00:00Z", "env": {}, "auth_config_id": 3},
     **{"auth_type": "AUTHORIZATION_CODE", "auth_config": AUTH_CONFIG, "status": "connected", "error": None},
     **{"tool_count": 1, "last_test": TEST, "tool_scopes": {"delete_note": ["notes:delete"]}, **_CREATED},

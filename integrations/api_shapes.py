@@ -212,6 +212,7 @@ class ServerOut(serializers.Serializer[Any]):
     retry_attempts = serializers.IntegerField()
     is_enabled = serializers.BooleanField()
     takes_changes = serializers.BooleanField(help_text="Changed tools are taken in instead of quarantined")
+    expose_as_skills = serializers.BooleanField(help_text="The tools are skills in the A2A cards of its agents")
     tool_scopes = serializers.DictField(
         child=_texts(), help_text="The server's own name of a tool → the scopes that a call of it takes, anywhere"
     )

@@ -142,11 +142,12 @@ class ServerForm(SecretsForm[McpServer]):
         model = McpServer
         fields: ClassVar = (
             *("name", "description", "transport", "url", "command", "args", "env", "working_dir"),
-            *("timeout_seconds", "retry_attempts", "takes_changes"),
+            *("timeout_seconds", "retry_attempts", "takes_changes", "expose_as_skills"),
         )
         labels: ClassVar = {
             "url": "URL", "timeout_seconds": "Timeout (seconds)", "retry_attempts": "Retries",
             "working_dir": "Working directory", "takes_changes": "Take in changed tools without asking",
+            "expose_as_skills": "Show its tools as skills in A2A cards",
         }  # fmt: skip
         help_texts: ClassVar = {
             "name": "Shown to everyone, for example HubSpot or Cloudflare Docs.",
@@ -154,6 +155,7 @@ class ServerForm(SecretsForm[McpServer]):
             "description": "One line that says what agents can do with it.",
             "timeout_seconds": "How long one request may take, up to 600.",
             "takes_changes": "Otherwise a tool that changes waits until an admin has looked at it.",
+            "expose_as_skills": "Agents that may call yours then see what its tools do. They can use them either way.",
             "retry_attempts": "How often a request that failed in transit is sent again, up to 5; calls if harmless.",
         }
         widgets: ClassVar = {

@@ -173,6 +173,9 @@ class ServerIn(StrictSerializer):
     takes_changes = serializers.BooleanField(
         required=False, help_text="Take in tools that changed without asking, instead of quarantining them."
     )
+    expose_as_skills = serializers.BooleanField(
+        required=False, help_text="Name the tools as skills in the A2A cards of the agents that have them."
+    )
     tool_scopes = ScopeMapField(
         required=False, help_text="The server's own name of a tool → the scopes that a call of it takes, anywhere."
     )
@@ -318,6 +321,7 @@ def show_server(server: McpServer, state: Any, tool_count: int) -> dict[str, Any
         "retry_attempts",
         "is_enabled",
         "takes_changes",
+        "expose_as_skills",
         "era",
         "protocol_version",
         "tested_at",

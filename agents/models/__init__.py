@@ -1,5 +1,6 @@
 """Agents, what they may do, what they did, and what people say to them."""
 
+from agents.models.a2a_tasks import A2aTask, A2aTaskQuerySet, TaskState
 from agents.models.agents import Agent, AgentQuerySet, AgentServer, Approver, ToolGrant
 from agents.models.approvals import Approval, ApprovalQuerySet, ApprovalStatus
 from agents.models.calls import CallOutcome, ToolCall
@@ -9,6 +10,8 @@ from agents.models.schedules import Overlap, RunStatus, ScheduledTask, Scheduled
 from agents.models.tickets import EmbeddedSignIn, SessionTicket, SessionTicketQuerySet
 
 __all__ = [
+    "A2aTask",
+    "A2aTaskQuerySet",
     "Agent",
     "AgentQuerySet",
     "AgentServer",
@@ -32,6 +35,7 @@ __all__ = [
     "SessionTicket",
     "SessionTicketQuerySet",
     "TaskRun",
+    "TaskState",
     "ToolCall",
     "ToolGrant",
 ]

@@ -61,6 +61,11 @@ class Agent(AuditedModel):
         return f"/mcp/{self.organization.slug}/{self.slug}"
 
     @property
+    def a2a_url(self) -> str:
+        """Where A2A clients talk to it; its card is below, at .well-known/agent-card.json."""
+        return f"{settings.ASTER_PUBLIC_URL}/a2a/{self.organization.slug}/{self.slug}"
+
+    @property
     def gateway_url(self) -> str:
         """The one URL an MCP client needs."""
         return f"{settings.ASTER_PUBLIC_URL}{self.gateway_path}"

@@ -33,6 +33,8 @@ class Conversation(models.Model):
     title = models.CharField(max_length=200, blank=True)
     # The other app on whose page it was begun with a session ticket, if it was
     origin = models.CharField(max_length=200, blank=True, default="", editable=False)
+    # What A2A clients call it by; those of other ways have none
+    context_id = models.CharField(max_length=200, blank=True, default="", editable=False)
     # Values for the agent's input_json_schema
     input = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
@@ -47,6 +49,11 @@ class Conversation(models.Model):
     class Meta:
         ordering = ["-updated_at", "-id"]
         indexes = [models.Index(fields=["user", "agent", "-updated_at"], name="conversation_of_person")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["user", "agent", "context_id"], condition=~models.Q(context_id=""), name="a2a_context_once"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.title or f"Conversation with {self.agent}"

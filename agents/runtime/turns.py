@@ -47,6 +47,12 @@ async def follow(conversation: Conversation, *, actor: Actor) -> AsyncGenerator[
     await task
 
 
+async def begin(conversation: Conversation, *, actor: Actor) -> None:
+    """Have the message answered by a task that nobody waits for; the rows will tell."""
+    async with aclosing(follow(conversation, actor=actor)) as events:
+        await anext(events)
+
+
 async def as_stream(conversation: Conversation, *, actor: Actor) -> AsyncGenerator[bytes, None]:
     """The turn as the body of a `text/event-stream`."""
     async with aclosing(follow(conversation, actor=actor)) as events:

@@ -208,7 +208,7 @@ def _approved_or_refusal(
 
 
 def _required(approval: Approval, actor: Actor) -> ApprovalRequired:
-    url = _address("admin:approval", actor, approval.pk)
+    url = approval_url(approval.pk, actor)
     if approval.approver == Approver.CALLER:
         words = f"{approval.tool_name} needs your approval for this call. Open this link to see and approve it: {url}"
     else:
@@ -225,6 +225,11 @@ def _denied(approval: Approval, now: datetime) -> NotAllowed:
     )
     again = f"It can be asked for again in {minutes} minute{'' if minutes == 1 else 's'}."
     return NotAllowed(f"{words} {again}", code=APPROVAL_DENIED, extra={"approval_id": approval.pk})
+
+
+def approval_url(approval_id: int, actor: Actor) -> str:
+    """The page where a call that waits is judged."""
+    return _address("admin:approval", actor, approval_id)
 
 
 def _address(name: str, actor: Actor, *args: Any) -> str:

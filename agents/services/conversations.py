@@ -51,16 +51,17 @@ def is_running(conversation: Conversation) -> bool:
     return bool(conversation.turn and conversation.turn_until and conversation.turn_until > timezone.now())
 
 
-def start_conversation(agent: Agent, actor: Actor, input: Mapping[str, Any] | None = None) -> Conversation:
+def start_conversation(
+    agent: Agent, actor: Actor, input: Mapping[str, Any] | None = None, *, context_id: str = ""
+) -> Conversation:
     """Begin a conversation with `agent`, with values for its input schema."""
     actor.require_scope(CALL)
     person = actor.person
     require_answers(agent)
     values = dict(input or {})
     check_input(agent, values)
-    return Conversation.objects.create(
-        organization=actor.organization, agent=agent, user=person, input=values, origin=actor.origin
-    )
+    about = {"organization": actor.organization, "agent": agent, "user": person, "context_id": context_id}
+    return Conversation.objects.create(**about, input=values, origin=actor.origin)
 
 
 def require_answers(agent: Agent) -> None:

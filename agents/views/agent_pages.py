@@ -17,6 +17,7 @@ from agents.forms import AgentForm
 from agents.models import Agent, AgentServer, ToolGrant
 from agents.services import agents, calls
 from agents.services.consequences import lost_with
+from agents.views.use_a2a import a2a_curl
 from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError
 from aster.pages import add_errors, ask_first, hub_page
@@ -129,6 +130,7 @@ def show_use(request: ActorRequest, slug: str) -> HttpResponse:
         "page": page_of_list(request, calls.agent_tools(agent, actor=request.actor)),
         "client_json": _client_json(agent),
         "curl": _curl(agent),
+        "a2a_curl": a2a_curl(agent),
     }
     return render(request, "agents/agent_use.html", context)
 

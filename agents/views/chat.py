@@ -19,7 +19,7 @@ from agents.models import Agent, Conversation
 from agents.runtime import turns
 from agents.schema_form import ArgumentsForm
 from agents.services import agents, calls, conversations
-from agents.services.links import connection_words
+from agents.services.links import connection_words, waiting_for_person
 from agents.views.agent_pages import agent_tabs
 from agents.views.chat_thread import Thread, thread_of
 from aster.accounts.access import Actor, ActorRequest, admins_of
@@ -27,7 +27,6 @@ from aster.errors import AsterError, InvalidInput
 from aster.pages import add_errors, ask_first, flash_error, hub_page
 from aster.paging import page_of, query_without
 from integrations.models import McpServer
-from integrations.services.state import connections_by_server, server_state
 
 MANY_TOOLS = 8
 KEPT_TEXT, MAX_KEPT = "chat_text", 50_000
@@ -149,16 +148,6 @@ def _tools(actor: Actor, agent: Agent) -> dict[str, Any]:
 
 def _banners(actor: Actor, agent: Agent) -> list[tuple[McpServer, str, str]]:
     """The servers of the agent that wait for this person, each with the words for it and their tone."""
-    servers = [each for each in agents.assigned_servers(agent, with_tools=False) if each.is_enabled]
-    servers = [each for each in servers if each.needs_person]
-    connections = connections_by_server(servers, actor)
-    waiting = []
-    for server in servers:
-        connection = connections.get(server.pk)
-        state = server_state(server, connection).code
-        # A tool may have asked for more rights.
-        again = state == "connection_error" or bool(connection and connection.wanted_scopes)
-        if again or state == "not_connected":
-            # What was never connected is a step to take; what was lost is trouble.
-            waiting.append((server, connection_words(server, again=again), "error" if again else "info"))
-    return waiting
+    # What was never connected is a step to take; what was lost is trouble.
+    waiting = waiting_for_person(agent, actor)
+    return [(each, connection_words(each, again=again), "error" if again else "info") for each, again in waiting]

@@ -51,6 +51,7 @@ VIAS = {
     **{"page": "Hub", "api": "API", "gateway": "MCP client", "cli": "Command line", "task": "Background"},
     "schedule": "Scheduled task",
     "embed": "Embedded page",
+    "a2a": "A2A client",
 }
 TONES = {
     "created": ("ok", "plus"),

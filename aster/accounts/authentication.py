@@ -30,11 +30,13 @@ def presented_key(headers: Mapping[str, str]) -> str:
 
 
 class ApiKeyAuthentication(BaseAuthentication):
+    via = "api"
+
     def authenticate(self, request: Request) -> tuple[User, Actor] | None:
         key = presented_key(request.headers)
         if not key:
             return None
-        actor = authenticate_key(key, via="api", request_id=getattr(request, "request_id", ""))
+        actor = authenticate_key(key, via=self.via, request_id=getattr(request, "request_id", ""))
         if actor is None:
             raise AuthenticationFailed(UNKNOWN_KEY)
         return actor.person, actor

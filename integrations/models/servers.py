@@ -56,6 +56,7 @@ class McpServer(AuditedModel):
     # What a caller must hold to call a tool, by the server's own name for it
     tool_scopes = models.JSONField(default=dict, blank=True)
     takes_changes = models.BooleanField("take in changed tools without asking", default=False)
+    expose_as_skills = models.BooleanField("tools are skills in A2A cards", default=False)
     is_enabled = models.BooleanField("enabled", default=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -75,6 +76,7 @@ class McpServer(AuditedModel):
     AUDITED: ClassVar = (
         *("name", "slug", "description", "transport", "url", "command", "args", "env", "working_dir"),
         *("auth_config", "timeout_seconds", "retry_attempts", "is_enabled", "tool_scopes", "takes_changes"),
+        "expose_as_skills",
     )
     LEARNED: ClassVar = ("era", "protocol_version", "discover_result", "test_status", "last_test", "tested_at")
     objects = McpServerQuerySet.as_manager()

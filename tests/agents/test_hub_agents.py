@@ -165,6 +165,7 @@ def test_the_use_page_gives_what_a_client_needs(alice: Person, bob: Person) -> N
     config = json.loads(shown[shown.index('{\n  "mcpServers"') :].split("\n}")[0] + "\n}")
     assert config["mcpServers"]["helper"]["url"] == agent.gateway_url
     assert f"curl {agent.gateway_url}" in page
+    assert f"curl {agent.a2a_url}" in page and "no model to think with" in page
     assert "__tool_1" in page and "__connect_account" in page
 
 

@@ -83,6 +83,7 @@ def test_every_field_of_the_provider_is_kept(admin: Client, world: DemoWorld) ->
         extra_authorize_params="prompt=consent\naccess_type=offline", extra_token_params="team=blue",
         allowed_redirect_uris="https://app.example/callback", token_endpoint_auth_method="client_secret_post",
         timeout_seconds="45", retry_attempts="3", scope_on_refresh="on", takes_changes="on",
+        expose_as_skills="on",
     )  # fmt: skip
     del fields["use_pkce"]
     assert admin.post(ADD, fields).status_code == 302
@@ -94,6 +95,7 @@ def test_every_field_of_the_provider_is_kept(admin: Client, world: DemoWorld) ->
     assert (auth.resource_mode, auth.audience, auth.use_pkce, auth.scope_on_refresh) == ("omit", "aud", False, True)
     assert auth.token_endpoint_auth_method == "client_secret_post"
     assert (server.timeout_seconds, server.retry_attempts, server.takes_changes) == (45, 3, True)
+    assert server.expose_as_skills
 
 
 def test_a_local_command_is_offered_only_when_the_operator_allows_one(admin: Client, settings: Settings) -> None:
