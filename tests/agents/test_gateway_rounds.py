@@ -46,7 +46,7 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
         "link": question("url", url="https://provider.example/sign?x=1"),
         "sample": {"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}},
         "odd_form": {**question(), "params": {"message": "?", "requestedSchema": 5}},
-        "bad_link": question("url", url="javascript:alert(1)"),
+        "bad_link": question("url", url="javascript://provider.example/%0aalert(1)"),
     }
     if params["name"] == "plain" or params.get("requestState") == STATE:
         said = params.get("inputResponses")
