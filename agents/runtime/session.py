@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -57,6 +57,13 @@ async def call_once(
         ready = await _authorize(record, agent, name, arguments, actor)
         record.result = await _open_and_call(ready, arguments, around or Around())
     return record.result
+
+
+async def record_refusal(agent: Agent, name: str, refusal: AsterError, *, actor: Actor) -> None:
+    """The row of a call that was refused before anything about it was looked up."""
+    with suppress(AsterError):
+        async with recorded(actor, name, agent):
+            raise refusal
 
 
 async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[str, Any], actor: Actor) -> ReadyCall:

@@ -123,6 +123,8 @@ def test_a_state_is_good_for_one_person_one_agent_one_tool_and_its_arguments(
         ),
     ]
     assert {each["error"]["code"] for each in refused} == {-32602} and sent(fake) == []
+    rows = ToolCall.objects.filter(outcome="refused", error_code="bad_request_state")
+    assert rows.count() == len(refused) and rows.filter(user=alice.user).count() == 1
     assert "result" in call(agent, key, **given)
 
 
