@@ -16,6 +16,7 @@ import json
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import mcp_types as types
@@ -27,8 +28,11 @@ from agents.gateway import approving, connecting
 from agents.gateway.connecting import Context
 from agents.gateway.handshake import URL_ERROR_VERSION, opens_urls
 from agents.models import Agent
+from agents.runtime.session import record_refusal
+from agents.services.calls import BAD_STATE
 from aster.accounts.access import Actor
 from aster.crypto import DecryptionFailed, decrypt, encrypt
+from aster.errors import NotAllowed
 from integrations.mcp_client import RefusedRequest, Rounds
 
 PREFIX = "r1."
@@ -38,18 +42,28 @@ _OURS = frozenset({connecting.ASK, approving.FORM, approving.PAGE})
 _REFUSED = "This requestState is not one that was given for this request. Make the call again without it."
 
 
-def bind(method: str, actor: Actor, agent: Agent, name: str, arguments: Mapping[str, Any] | None = None) -> str:
+@dataclass(frozen=True)
+class Bound:
     """What a state is good for: this request, by this person, through this agent. `name` says also which server."""
+
+    actor: Actor
+    agent: Agent
+    name: str
+    digest: str
+
+
+def bind(method: str, actor: Actor, agent: Agent, name: str, arguments: Mapping[str, Any] | None = None) -> Bound:
     what = json.dumps([actor.person.pk, agent.pk, method, name, arguments], sort_keys=True)
-    return hashlib.sha256(what.encode()).hexdigest()
+    return Bound(actor, agent, name, hashlib.sha256(what.encode()).hexdigest())
 
 
 def is_ours(state: object) -> bool:
     return isinstance(state, str) and state.startswith(PREFIX)
 
 
-def rounds_of(ctx: Context, bound: str) -> Rounds:
-    """What the client can be asked, and what it answered. Raises MCPError for a state that is not for this request.
+async def rounds_of(ctx: Context, bound: Bound) -> Rounds:
+    """What the client can be asked, and what it answered. Raises MCPError for a state that is not for this request,
+    which is recorded as a call that was refused.
 
     Without a state the answers go on as they are: the server judges them, as it does those of any client.
     """
@@ -60,10 +74,14 @@ def rounds_of(ctx: Context, bound: str) -> Rounds:
     if state is None or (approving.FORM in answers and not is_ours(state)):
         return Rounds(modes, {key: answer for key, answer in answers.items() if key not in _OURS})
     sealed = _unseal(state, bound)
+    if sealed is None:
+        name = bound.name if ctx.method == "tools/call" else f"{ctx.method} {bound.name}"
+        await record_refusal(bound.agent, name, NotAllowed(_REFUSED, code=BAD_STATE), actor=bound.actor)
+        raise MCPError(types.INVALID_PARAMS, _REFUSED)
     return Rounds(modes, {key: answers[key] for key in sealed["asked"] if key in answers}, sealed["state"])
 
 
-def pass_on(version: str | None, asked: Mapping[str, Any], bound: str) -> dict[str, Any]:
+def pass_on(version: str | None, asked: Mapping[str, Any], bound: Bound) -> dict[str, Any]:
     """The `input_required` result for the client. Raises UrlElicitationRequiredError for those of 2025-11-25."""
     asks: dict[str, Any] = asked["inputRequests"]
     if version in MODERN_PROTOCOL_VERSIONS:
@@ -119,12 +137,12 @@ def _modes_of_legacy(ctx: Context) -> frozenset[str]:
     return frozenset({"url"} if opens else ())
 
 
-def _seal(state: str | None, asked: list[str], bound: str) -> str:
-    sealed = encrypt({"for": bound, "until": int(time.time()) + SECONDS, "asked": asked, "state": state})
+def _seal(state: str | None, asked: list[str], bound: Bound) -> str:
+    sealed = encrypt({"for": bound.digest, "until": int(time.time()) + SECONDS, "asked": asked, "state": state})
     return PREFIX + urlsafe_b64encode(sealed).decode()
 
 
-def _unseal(state: object, bound: str) -> dict[str, Any]:
+def _unseal(state: object, bound: Bound) -> dict[str, Any] | None:
     text = state.removeprefix(PREFIX) if isinstance(state, str) and is_ours(state) else ""
     try:
         sealed = urlsafe_b64decode(text.encode("ascii"))
@@ -132,6 +150,6 @@ def _unseal(state: object, bound: str) -> dict[str, Any]:
         opened = decrypt(sealed) if urlsafe_b64encode(sealed).decode() == text else None
     except (ValueError, DecryptionFailed):
         opened = None
-    if not isinstance(opened, dict) or opened.get("for") != bound or opened.get("until", 0) < time.time():
-        raise MCPError(types.INVALID_PARAMS, _REFUSED)
+    if not isinstance(opened, dict) or opened.get("for") != bound.digest or opened.get("until", 0) < time.time():
+        return None
     return opened

@@ -72,7 +72,7 @@ async def call_tool(
     actor, endpoint = caller(ctx)
     agent, name, arguments = endpoint.agent, endpoint.inward(params.name), params.arguments or {}
     bound = asking.bind(ctx.method, actor, agent, name, arguments)
-    around = Around(ctx.session.report_progress, asking.rounds_of(ctx, bound), _trace(ctx))
+    around = Around(ctx.session.report_progress, await asking.rounds_of(ctx, bound), _trace(ctx))
     if not asking.is_ours(params.request_state):
         await _take_answers(params, actor, agent, name)
     try:

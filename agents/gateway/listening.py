@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class _Stream:
+class Stream:
     """One open stream; `moved` says that its turn to be written has come."""
 
     endpoint: Endpoint
@@ -60,7 +60,7 @@ class Listening:
     """The open streams of one process."""
 
     def __init__(self) -> None:
-        self._streams: set[_Stream] = set()
+        self._streams: set[Stream] = set()
         self._looking: asyncio.Task[None] | None = None
 
     async def __call__(
@@ -68,7 +68,7 @@ class Listening:
     ) -> types.SubscriptionsListenResult:
         """Serve one stream until the client leaves, or may not listen any more."""
         actor, endpoint = caller(ctx)
-        stream = _Stream(endpoint, actor, await in_db_thread(list_print, endpoint, actor))
+        stream = Stream(endpoint, actor, await in_db_thread(list_print, endpoint, actor))
         self._require_room(stream)
         wanted = params.notifications.tools_list_changed is True
         meta: dict[str, Any] = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
@@ -88,7 +88,7 @@ class Listening:
             self._streams.discard(stream)
         return types.SubscriptionsListenResult(_meta=meta)
 
-    def _require_room(self, stream: _Stream) -> None:
+    def _require_room(self, stream: Stream) -> None:
         by_person = Counter(each.person for each in self._streams)
         if by_person[stream.person] >= MOST_PER_PERSON or len(self._streams) >= MOST:
             words = f"{MOST_PER_PERSON} streams are open with this key. Close one of them."
@@ -104,7 +104,7 @@ class Listening:
             await anyio.sleep(max(PAUSE_SECONDS, took / SHARE))
             began = time.monotonic()
             try:
-                moved = await in_db_thread(_look_at, list(self._streams))
+                moved = await in_db_thread(look_at, list(self._streams))
             except Exception:  # the database is away: the next look may find it
                 log.exception("Could not look for changes")
                 moved = []
@@ -120,7 +120,7 @@ async def _send(ctx: Context, notification: Any) -> None:
 # --- What changed ---------------------------------------------------------------------------------------------------
 
 
-def _look_at(streams: list[_Stream]) -> list[_Stream]:
+def look_at(streams: list[Stream]) -> list[Stream]:
     """Those of the streams whose list has changed, or that are over."""
     here: dict[Any, bool] = {}
     made: dict[int, object] = {}
@@ -163,7 +163,7 @@ def _made_of(agent_id: int) -> object:
     )
 
 
-def _has_changed(stream: _Stream, made_of: object) -> bool:
+def _has_changed(stream: Stream, made_of: object) -> bool:
     if stream.made_of == made_of:
         return False
     stream.made_of = made_of

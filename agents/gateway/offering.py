@@ -142,7 +142,7 @@ def _digest(identity: str) -> str:
 async def get_prompt(ctx: Context, params: types.GetPromptRequestParams) -> dict[str, Any]:
     actor, endpoint = caller(ctx)
     bound = asking.bind(ctx.method, actor, endpoint.agent, endpoint.inward(params.name), params.arguments)
-    rounds = asking.rounds_of(ctx, bound)
+    rounds = await asking.rounds_of(ctx, bound)
     progress = ctx.session.report_progress
 
     async def ask() -> dict[str, Any]:
@@ -161,7 +161,7 @@ async def read_resource(ctx: Context, params: types.ReadResourceRequestParams) -
     async def ask() -> dict[str, Any]:
         server = await offers.find_resource(endpoint, uri, actor=actor)
         bound = asking.bind(ctx.method, actor, endpoint.agent, f"{server.pk} {uri}")
-        rounds = asking.rounds_of(ctx, bound)
+        rounds = await asking.rounds_of(ctx, bound)
         progress = ctx.session.report_progress
         result = await offers.read_resource(endpoint, server, uri, actor=actor, rounds=rounds, progress=progress)
         return asking.pass_on(ctx.protocol_version, result, bound) if asks_for_input(result) else result

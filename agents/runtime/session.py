@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -79,6 +79,13 @@ async def call_ready(
         async with _explained(ready), breaker.watch(ready.server), opening as session:
             record.result = await _send(session, ready, arguments, around)
     return record.result
+
+
+async def record_refusal(agent: Agent, name: str, refusal: AsterError, *, actor: Actor) -> None:
+    """The row of a call that was refused before anything about it was looked up."""
+    with suppress(AsterError):
+        async with recorded(actor, name, agent):
+            raise refusal
 
 
 async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[str, Any], actor: Actor) -> ReadyCall:

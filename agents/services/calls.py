@@ -28,11 +28,13 @@ from integrations.services.targets import build_target
 # (server id, tool name) of what is switched off
 Off = set[tuple[int, str]]
 CONNECT_TOOL = "connect_account"
+BAD_STATE = "bad_request_state"
 # The codes of calls that nothing but a person's change or word can make possible; no server was asked.
 REFUSALS = frozenset(
     {
         *("not_allowed", "missing_scope", "unknown_tool", "tool_disabled", "agent_disabled", "server_disabled"),
         *("tool_quarantined", "missing_tool_scope", "unmapped_tool", "approval_required", "approval_denied"),
+        BAD_STATE,
     }
 )
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import httpx2
 import pytest
+from django.utils import timezone
 
-from agents.gateway.listening import MOST_PER_PERSON
+from agents.gateway.listening import MOST_PER_PERSON, Stream, list_print, look_at
 from agents.models import Agent
-from agents.services.agents import assign_servers, save_agent, switch_tools
+from agents.services.agents import assign_servers, delete_agent, save_agent, switch_tools
+from agents.services.endpoints import Endpoint
 from integrations.models import McpServer
 from tests.agents.gateway_wire import add_agent, add_server, ask, modern_body, modern_headers, strictly_async
 from tests.conftest import Person
@@ -71,16 +73,28 @@ def test_the_list_that_changed_is_told_with_the_streams_id(
         assert next(messages)["method"] == CHANGED
 
 
-def test_what_leaves_the_list_as_it_is_is_not_told(aster: str, agent: Agent, server: McpServer, alice: Person) -> None:
-    with listening(agent.gateway_url, alice.key()) as messages:
-        next(messages)
-        alice.api().post(f"/api/v1/config/mcp-server/{server.pk}/tools/refresh")
-        agent.description = "Another description"
-        save_agent(agent, actor=alice.actor)
-        switch_tools(agent, server, off=["add"], actor=alice.actor)
-        assert next(messages)["method"] == CHANGED
-        listed = [tool["name"] for tool in ask(agent.gateway_url, alice.key(), "tools/list")["result"]["tools"]]
-        assert not any(name.endswith("__add") for name in listed)
+def test_what_leaves_the_list_as_it_is_is_not_told(agent: Agent, server: McpServer, alice: Person) -> None:
+    endpoint = Endpoint(agent)
+    stream = Stream(endpoint, alice.actor, list_print(endpoint, alice.actor))
+    assert look_at([stream]) == []
+    alice.api().post(f"/api/v1/config/mcp-server/{server.pk}/tools/refresh")
+    agent.description = "Another description"
+    save_agent(agent, actor=alice.actor)
+    assert look_at([stream]) == []
+    switch_tools(agent, server, off=["add"], actor=alice.actor)
+    assert look_at([stream]) == [stream] and look_at([stream]) == []
+
+
+def test_a_tool_that_a_server_changed_or_took_away_is_told(agent: Agent, server: McpServer, alice: Person) -> None:
+    endpoint = Endpoint(agent)
+    stream = Stream(endpoint, alice.actor, list_print(endpoint, alice.actor))
+    assert look_at([stream]) == []
+    server.tools.filter(name="add").update(gone_at=timezone.now())
+    assert look_at([stream]) == [stream]
+    server.tools.filter(name="echo").update(changed_definition={"name": "echo"}, changed_at=timezone.now())
+    assert look_at([stream]) == [stream] and not stream.is_over
+    delete_agent(agent, actor=alice.actor)
+    assert look_at([stream]) == [stream] and stream.is_over
 
 
 def test_only_what_is_kept_is_promised(aster: str, agent: Agent, server: McpServer, alice: Person) -> None:

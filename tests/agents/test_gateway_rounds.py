@@ -46,7 +46,7 @@ def answer(params: dict[str, Any]) -> dict[str, Any]:
         "link": question("url", url="https://provider.example/sign?x=1"),
         "sample": {"method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}},
         "odd_form": {**question(), "params": {"message": "?", "requestedSchema": 5}},
-        "bad_link": question("url", url="javascript:alert(1)"),
+        "bad_link": question("url", url="javascript://provider.example/%0aalert(1)"),
     }
     if params["name"] == "plain" or params.get("requestState") == STATE:
         said = params.get("inputResponses")
@@ -123,6 +123,8 @@ def test_a_state_is_good_for_one_person_one_agent_one_tool_and_its_arguments(
         ),
     ]
     assert {each["error"]["code"] for each in refused} == {-32602} and sent(fake) == []
+    rows = ToolCall.objects.filter(outcome="refused", error_code="bad_request_state")
+    assert rows.count() == len(refused) and rows.filter(user=alice.user).count() == 1
     assert "result" in call(agent, key, **given)
 
 
