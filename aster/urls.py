@@ -16,6 +16,7 @@ from agents import api_chat as chat_api
 from agents import api_schedules as schedules_api
 from agents import api_session as session_api
 from agents import api_tickets as tickets_api
+from agents.authorization_server import views as authorization_views
 from agents.views import embedding as embedding_views
 from aster.accounts import api as accounts_api
 from aster.web import refuse
@@ -116,6 +117,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("embed/aster.js", embedding_views.embed_script, name="embed-script"),
     path("embed/connect/", embedding_views.connect, name="embed-connect"),
     path("oauth/client-metadata.json", client_metadata_document, name="client-metadata"),
+    path(".well-known/oauth-authorization-server", authorization_views.authorization_server),
+    path(".well-known/oauth-protected-resource/<path:path>", authorization_views.protected_resource),
+    path("oauth/authorize", authorization_views.authorize, name="oauth-authorize"),
+    path("oauth/token", authorization_views.token, name="oauth-token"),
+    path("oauth/register", authorization_views.register, name="oauth-register"),
+    path("oauth/revoke", authorization_views.revoke, name="oauth-revoke"),
     path("api/v1/", include(api_v1)),
     path("api/openapi.json", SpectacularAPIView.as_view(urlconf="aster.urls"), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),
