@@ -42,7 +42,7 @@ def learn_client(client_id: str) -> Application | None:
         raise UpstreamError(words, step="registration")
     try:
         document, lifetime = _fetch(client_id)
-        return _store(client_id, document, lifetime, known)
+        return store_document(client_id, document, lifetime, known)
     except AsterError as error:
         cache.set(failed, error.message, FAILED_SECONDS)
         if known:
@@ -92,7 +92,7 @@ def _lifetime(answer: Answer) -> timedelta:
     return max(SHORTEST, min(LONGEST, timedelta(seconds=int(named.group(1))))) if named else LONGEST
 
 
-def _store(url: str, document: dict[str, Any], lifetime: timedelta, known: Application | None) -> Application:
+def store_document(url: str, document: dict[str, Any], lifetime: timedelta, known: Application | None) -> Application:
     if document.get("token_endpoint_auth_method", "none") != "none" or "client_secret" in document:
         raise Refused(f"The app at {urlsplit(url).netloc} wants to prove itself in a way that Aster does not know.")
     check_grants(document)

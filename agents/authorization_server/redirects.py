@@ -56,7 +56,7 @@ def host_of(uri: str) -> str:
 
 
 def _without_port(uri: str) -> str | None:
-    """The URI letter by letter, but for its port. None if a user name or a broken port is in the way."""
+    """The URI letter by letter, but for its port. None if it could not be registered."""
     if problem_with(uri):
         return None
     parts = urlsplit(uri)
@@ -64,4 +64,5 @@ def _without_port(uri: str) -> str | None:
     if parts.port is not None or host.endswith(":"):
         host = host.rpartition(":")[0]
     rest = uri.partition("://")[2].removeprefix(parts.netloc)
-    return f"{uri.partition('://')[0]}://{host}{rest}"
+    # An address without a path is the same as with a slash (RFC 3986 §6.2.3); VS Code writes either.
+    return f"{uri.partition('://')[0]}://{host}{rest or '/'}"
