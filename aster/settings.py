@@ -319,6 +319,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
         {"name": "Chat", "description": "Talk to agents. Conversations are their person's alone."},
         {"name": "Approvals", "description": "Calls that wait for a person's word: see them, approve, deny."},
+        {"name": "Connected apps", "description": "MCP clients that people have let in: see them, lock them out."},
         {"name": "Session tickets", "description": "Let a page of your own app act for one person, for a short time."},
         {"name": "Embedded pages", "description": "What such a page may do; the ticket is the only way in."},
         {"name": "Organization", "description": "People, API keys and the audit trail."},

@@ -11,7 +11,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from agents import api as agents_api
-from agents import api_changes
+from agents import api_apps, api_changes
 from agents import api_chat as chat_api
 from agents import api_schedules as schedules_api
 from agents import api_session as session_api
@@ -94,6 +94,8 @@ api_v1: list[URLPattern | URLResolver] = [
     path("api_keys", accounts_api.ApiKeyList.as_view()),
     path("api_keys/<int:pk>", accounts_api.ApiKeyDetail.as_view()),
     path("audit_events", accounts_api.AuditEventList.as_view()),
+    path("connected_apps", api_apps.AppList.as_view()),
+    path("connected_apps/<int:pk>", api_apps.AppDetail.as_view()),
     path("approvals", agents_api.ApprovalList.as_view()),
     path("approvals/<int:pk>", agents_api.ApprovalDetail.as_view()),
     path("approvals/<int:pk>/approve", agents_api.ApprovalApprove.as_view()),

@@ -20,7 +20,7 @@ from oauth2_provider.oauth2_backends import OAuthLibCore
 from oauthlib.oauth2.rfc6749.errors import OAuth2Error
 
 from agents.authorization_server import connected_apps, redirects
-from agents.authorization_server.client_documents import is_document_url, learn_client
+from agents.authorization_server.client_documents import host_of_client, learn_client
 from agents.authorization_server.endpoints import issuer
 from agents.authorization_server.targets import InvalidTarget, Target, find_target
 from aster.accounts.access import CALL
@@ -156,7 +156,7 @@ def _ask(request: HttpRequest, asked: Asked, target: Target) -> HttpResponse:
     context = {
         "title": f"Let {client.name or 'an app'} in?",
         "client": client,
-        "client_host": urlsplit(client.client_id).netloc if is_document_url(client.client_id) else "",
+        "client_host": host_of_client(client),
         "redirect_host": redirects.host_of(asked.redirect_uri),
         "loopback": redirects.is_loopback(asked.redirect_uri),
         "custom": asked.redirect_uri in redirects.CUSTOM,
@@ -179,11 +179,15 @@ def _leave(request: HttpRequest, url: str, client: Application | None) -> HttpRe
     """A page that goes on by itself: `form-action 'self'` also forbids redirects after a form (decision 0005)."""
     name = (client.name if client else "") or "the app"
     context = {"title": f"Back to {name}", "url": url, "name": name, "host": redirects.host_of(url)}
-    return _private(render(request, "authorization/leaving.html", context))
+    response = _private(render(request, "authorization/leaving.html", context))
+    response["Referrer-Policy"] = "no-referrer"
+    return response
 
 
 def _private(response: HttpResponse) -> HttpResponse:
-    """Codes and the state of a sign-in are in these pages and their addresses."""
+    """Codes and the state of a sign-in are in these pages and their addresses.
+
+    Not `no-referrer` where there is a form: a browser would send it with `Origin: null`, which nobody may answer.
+    """
     response["Cache-Control"] = "no-store"
-    response["Referrer-Policy"] = "no-referrer"
     return response

@@ -65,6 +65,12 @@ def is_document_url(client_id: str) -> bool:
     return parts.scheme in ("https", "http") and bool(host) and len(parts.path) > 1 and clean and not dots
 
 
+def host_of_client(client: Application) -> str:
+    """Who vouches for the client: the host of its document. Empty for one that only names itself."""
+    is_document = client.registration_source == Application.RegistrationSource.CIMD
+    return urlsplit(client.client_id).netloc if is_document else ""
+
+
 def _is_due(known: Application) -> bool:
     is_document = known.registration_source == Application.RegistrationSource.CIMD
     return is_document and (known.cimd_expires_at is None or known.cimd_expires_at <= timezone.now())

@@ -12,7 +12,7 @@ from agents.authorization_server import redirects, tokens
 from agents.authorization_server.targets import Target
 from agents.models import ConnectedApp, ConnectedAppQuerySet
 from aster.accounts import audit
-from aster.accounts.access import READ, Actor
+from aster.accounts.access import CONNECT, MANAGE, Actor
 from aster.accounts.models import Membership
 from aster.errors import NotFound
 
@@ -60,6 +60,13 @@ def visible_apps(actor: Actor) -> ConnectedAppQuerySet:
     return ConnectedApp.objects.visible_to(actor).select_related(*related)
 
 
+def used_by(app: ConnectedApp) -> str:
+    """What an app uses, in words."""
+    if app.agent is None:
+        return f"the administration of {app.membership.organization}"
+    return f"{app.server} of {app.agent}" if app.server else str(app.agent)
+
+
 def find_app(pk: int, *, actor: Actor) -> ConnectedApp:
     app = visible_apps(actor).filter(pk=pk).first()
     if app is None:
@@ -68,11 +75,12 @@ def find_app(pk: int, *, actor: Actor) -> ConnectedApp:
 
 
 def revoke(app: ConnectedApp, *, actor: Actor) -> None:
-    """Lock an app out at once. Its own person may, and admins."""
-    if app.membership.user_id != actor.person.pk:
+    """Lock an app out at once. Its own person may, and admins. Twice is the same as once."""
+    own = app.membership.user_id == actor.person.pk
+    if own and not (actor.is_admin and actor.holds(MANAGE)):
+        actor.require_scope(CONNECT)
+    elif not own:
         actor.require_admin()
-    else:
-        actor.require_scope(READ)
     with transaction.atomic():
         locked = ConnectedApp.objects.select_for_update(of=("self",)).filter(pk=app.pk).first()
         if locked is not None:

@@ -17,8 +17,8 @@ from integrations.models import McpServer
 
 WANTED = (
     "The app did not say which address it wants to use. In its settings, give it the URL of an agent, as the agent's "
-    "page “Use it” in Aster shows it. An app that does not send `resource` (RFC 8707) is too old to sign in here: use "
-    "an API key with it."
+    "page “Use it” in Aster shows it. An app that cannot say it (the parameter “resource”, RFC 8707) needs an API "
+    "key instead."
 )
 UNKNOWN = (
     "The app asks for {url}, and there is nothing at this address that you may use. Compare it with the URL on the "

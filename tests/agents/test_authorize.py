@@ -52,6 +52,8 @@ def test_the_page_says_who_asks_where_the_answer_goes_and_what_for(agent: Agent,
     for said in ("Let Trial in?", "It names itself so; nobody has checked.", "127.0.0.1:33418", "Helper", "Files",
                  "bob@acme.test", "Acme", "A program on your own computer", "files:write"):  # fmt: skip
         assert said in words
+    # With less, browsers send the form without its origin, and it would be refused.
+    assert page["Referrer-Policy"] == "same-origin"
     assert page["Cache-Control"] == "no-store" and page["X-Frame-Options"] == "DENY"
     assert "form-action 'self'" in page["Content-Security-Policy"]
     assert "frame-ancestors 'none'" in page["Content-Security-Policy"]
