@@ -89,7 +89,8 @@ class Target:
 def _words(tools: Iterable[str]) -> str:
     names = sorted(set(tools))
     shown = ", ".join(names[:3])
-    return f"Tools that need it: {shown}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"Use {'the tool' if len(names) == 1 else 'the tools'} {shown}{more}"
 
 
 def find_target(resources: Sequence[str], user: User, *, request_id: str = "") -> Target:
