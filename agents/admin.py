@@ -8,6 +8,7 @@ from django.contrib import admin
 from django.db.models import Count, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
+from oauth2_provider.models import AccessToken, Application, Grant, IDToken, RefreshToken
 
 from agents.models import Agent, LlmConfig, ToolCall
 from agents.services import agents
@@ -15,6 +16,9 @@ from agents.services.calls import visible_calls
 from aster.accounts import audit_words
 from aster.scoped_admin import OrgScopedAdmin, ViaFilter, actor_of
 from aster.templatetags.aster import duration_ms
+
+# The toolkit's own change lists know no organizations: connected apps have a page of ours.
+admin.site.unregister([AccessToken, Application, Grant, IDToken, RefreshToken])
 
 
 @admin.register(Agent)

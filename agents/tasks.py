@@ -7,6 +7,7 @@ import threading
 from celery import shared_task
 from django.utils import timezone
 
+from agents.authorization_server import cleaning
 from agents.runtime import scheduled
 from agents.services import approvals, calls, schedules, tickets
 from agents.services.notices import tell_of_failure
@@ -44,5 +45,6 @@ def delete_old() -> None:
     schedules.delete_old_runs()
     approvals.delete_old()
     tickets.delete_old()
+    cleaning.delete_old()
     calls.delete_old_calls()
     retention.delete_old_changes()

@@ -92,6 +92,7 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
         ("Schedules", "/hub/schedules/", "clock", ()),
         ("Playground", "/hub/playground/", "play", ()),
         ("My connections", "/hub/connections/", "link", ()),
+        ("Connected apps", "/hub/connected-apps/", "monitor", ()),
     ]
     organization = [
         ("Members", "/hub/members/", "members", ()),

@@ -97,6 +97,7 @@ INSTALLED_APPS = [
     "aster.apps.AsterConfig",
     "aster.accounts",
     "integrations",
+    "oauth2_provider",
     "agents",
     "connectors",
     "aster.apps.HubConfig",
@@ -164,6 +165,28 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 5_000  # an agent's Tools page may have many swi
 STATIC_URL = "/static/"
 STATIC_ROOT = ASTER_DATA_DIR / "static"
 SERVESTATIC_USE_FINDERS = True
+
+# --- Sign-in for MCP clients (agents.authorization_server) ------------------------------------------------------------
+OAUTH2_PROVIDER_APPLICATION_MODEL = "oauth2_provider.Application"
+OAUTH2_PROVIDER: dict[str, Any] = {
+    "OAUTH2_SERVER_CLASS": "oauthlib.oauth2.WebApplicationServer",  # authorization codes and refresh tokens alone
+    "OAUTH2_VALIDATOR_CLASS": "agents.authorization_server.validator.Validator",
+    "ACCESS_TOKEN_GENERATOR": "agents.authorization_server.tokens.make_access_token",
+    "REFRESH_TOKEN_GENERATOR": "agents.authorization_server.tokens.make_refresh_token",
+    "SCOPES": {"aster:call": "Call the tools of an agent"},
+    "AUTHORIZATION_CODE_EXPIRE_SECONDS": 300,
+    "ACCESS_TOKEN_EXPIRE_SECONDS": 3600,
+    "OIDC_ISS_ENDPOINT": ASTER_PUBLIC_URL,
+    "PKCE_REQUIRED": True,
+    # Our validator rotates by rules of its own (docs/decisions/0016); what stands here is for the toolkit's checks.
+    "ROTATE_REFRESH_TOKEN": True,
+    "REFRESH_TOKEN_REUSE_PROTECTION": True,
+    **{
+        f"COMPLIANT_BCP_RFC9700_{name}": True
+        for name in ("IMPLICIT_GRANT", "PASSWORD_GRANT", "PKCE_METHOD", "ACCESS_TOKEN_TRANSPORT", "AUTHZ_RESPONSE_ISS",
+                     "TOKEN_STORAGE", "REFRESH_TOKEN", "REDIRECT_URI_MATCHING", "PKCE_REQUIRED")
+    },
+}  # fmt: skip
 
 # --- Data -----------------------------------------------------------------------------------------------------------
 DATABASES: dict[str, dict[str, Any]] = {
@@ -261,6 +284,8 @@ LOGGING: dict[str, Any] = {
     "loggers": {
         "django": {"handlers": [], "propagate": True, "level": "INFO"},
         **{name: {"level": "WARNING"} for name in ("httpx2", "httpcore2", "mcp", "celery", "kombu", "uvicorn.access")},
+        # Their debug lines hold codes and tokens.
+        **{name: {"level": "WARNING"} for name in ("oauthlib", "oauth2_provider")},
     },
 }
 
@@ -296,6 +321,7 @@ SPECTACULAR_SETTINGS = {
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
         {"name": "Chat", "description": "Talk to agents. Conversations are their person's alone."},
         {"name": "Approvals", "description": "Calls that wait for a person's word: see them, approve, deny."},
+        {"name": "Connected apps", "description": "MCP clients that people have let in: see them, lock them out."},
         {"name": "Session tickets", "description": "Let a page of your own app act for one person, for a short time."},
         {"name": "Embedded pages", "description": "What such a page may do; the ticket is the only way in."},
         {"name": "Organization", "description": "People, API keys and the audit trail."},

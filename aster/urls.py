@@ -11,12 +11,13 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from agents import api as agents_api
-from agents import api_changes
+from agents import api_apps, api_changes
 from agents import api_chat as chat_api
 from agents import api_schedules as schedules_api
 from agents import api_session as session_api
 from agents import api_tickets as tickets_api
 from agents.a2a import views as a2a
+from agents.authorization_server import views as authorization_views
 from agents.views import embedding as embedding_views
 from aster.accounts import api as accounts_api
 from aster.web import refuse
@@ -94,6 +95,8 @@ api_v1: list[URLPattern | URLResolver] = [
     path("api_keys", accounts_api.ApiKeyList.as_view()),
     path("api_keys/<int:pk>", accounts_api.ApiKeyDetail.as_view()),
     path("audit_events", accounts_api.AuditEventList.as_view()),
+    path("connected_apps", api_apps.AppList.as_view()),
+    path("connected_apps/<int:pk>", api_apps.AppDetail.as_view()),
     path("approvals", agents_api.ApprovalList.as_view()),
     path("approvals/<int:pk>", agents_api.ApprovalDetail.as_view()),
     path("approvals/<int:pk>/approve", agents_api.ApprovalApprove.as_view()),
@@ -121,6 +124,12 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("a2a/<str:organization>/.well-known/ai-catalog.json", a2a.AgentCatalog.as_view(), name="a2a-catalog"),
     path("a2a/<str:organization>/<str:agent>/.well-known/agent-card.json", a2a.AgentCard.as_view(), name="a2a-card"),
     re_path(r"^a2a/(?P<organization>[^/]+)/(?P<agent>[^/]+)/?$", a2a.AgentEndpoint.as_view(), name="a2a"),
+    path(".well-known/oauth-authorization-server", authorization_views.authorization_server),
+    path(".well-known/oauth-protected-resource/<path:path>", authorization_views.protected_resource),
+    path("oauth/authorize", authorization_views.authorize, name="oauth-authorize"),
+    path("oauth/token", authorization_views.token, name="oauth-token"),
+    path("oauth/register", authorization_views.register, name="oauth-register"),
+    path("oauth/revoke", authorization_views.revoke, name="oauth-revoke"),
     path("api/v1/", include(api_v1)),
     path("api/openapi.json", SpectacularAPIView.as_view(urlconf="aster.urls"), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="api-docs"),

@@ -35,7 +35,7 @@ MAX_BODY = 4 * 1024 * 1024
 PATIENT_SECONDS = 0.05
 PING_SECONDS = 15.0
 _ADMIN = "admin"  # a slug that no agent can have
-_PATH = re.compile(r"/mcp/([a-z0-9-]+)/([a-z0-9-]+)(?:/([a-z0-9-]+))?/?").fullmatch
+_PATH = re.compile(r"/mcp/([a-z0-9-]+)/([a-z0-9-]+)(?:/([a-z0-9-]+))?").fullmatch
 
 
 class Gateway:
@@ -65,18 +65,18 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Space around a value is no part of it (RFC 9110 §5.5), but httptools leaves what follows it.
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-        headers = _headers(scope)
+        headers, address = _headers(scope), scope["path"].rstrip("/")
         try:
-            path = _PATH(scope["path"])
+            path = _PATH(address)
             if path is None:
                 raise NotFound("There is nothing at this address.")
             if path[2] == _ADMIN and not path[3]:
-                scope[ACTOR] = await self._admission.admit_to_admin(headers, path[1])
+                scope[ACTOR] = await self._admission.admit_to_admin(headers, address, path[1])
                 await self._hand_on(self._admin, scope, receive, send)
                 return
-            caller = await self._admission.admit(headers, (path[1], path[2]), path[3])
+            caller = await self._admission.admit(headers, address, (path[1], path[2]), path[3])
         except AsterError as error:
-            await refuse(send, error)
+            await refuse(send, error, address)
             return
         read = _Body(receive)
         if scope["method"] == "POST" and self._is_expected(headers):

@@ -4,6 +4,7 @@ from agents.models.a2a_tasks import A2aTask, A2aTaskQuerySet, TaskState
 from agents.models.agents import Agent, AgentQuerySet, AgentServer, Approver, ToolGrant
 from agents.models.approvals import Approval, ApprovalQuerySet, ApprovalStatus
 from agents.models.calls import CallOutcome, ToolCall
+from agents.models.connected_apps import ConnectedApp, ConnectedAppQuerySet
 from agents.models.conversations import Author, Conversation, ConversationQuerySet, Message, MessageState
 from agents.models.llm_configs import LlmConfig, LlmProtocol
 from agents.models.schedules import Overlap, RunStatus, ScheduledTask, ScheduledTaskQuerySet, TaskRun
@@ -21,6 +22,8 @@ __all__ = [
     "Approver",
     "Author",
     "CallOutcome",
+    "ConnectedApp",
+    "ConnectedAppQuerySet",
     "Conversation",
     "ConversationQuerySet",
     "EmbeddedSignIn",

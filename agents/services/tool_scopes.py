@@ -79,10 +79,11 @@ def _lacking(tool: str, needed: Iterable[str], actor: Actor) -> AsterError | Non
     if not missing:
         return None
     names = f"the scope{'' if len(missing) == 1 else 's'} {', '.join(missing)}"
-    key = "This session ticket" if actor.origin else "This API key"
-    who = key if actor.api_key else "You"
-    verb = "lacks" if actor.api_key else "lack"
-    words = f"{who} {verb} {names}, which {tool[:100]} needs. Make a key with {'it' if len(missing) == 1 else 'them'},"
+    limited = actor.api_key or actor.app
+    who = f"This {actor.means} lacks" if limited else "You lack"
+    them = "it" if len(missing) == 1 else "them"
+    more = f"Connect the app again and allow {them}," if actor.app else f"Make a key with {them},"
+    words = f"{who} {names}, which {tool[:100]} needs. {more}"
     extra = {"missing_scopes": missing}
     return NotAllowed(f"{words} or ask an admin.", code="missing_tool_scope", extra=extra)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
@@ -33,9 +33,16 @@ _OWN_HIERARCHY: Mapping[str, list[str]] = {
 }
 
 
+class App(Protocol):
+    """A program that a person has let in to act for them; it is its name in texts (agents.models.ConnectedApp)."""
+
+    def is_connected(self) -> bool:
+        """Whether they still let it, asked of the database."""
+
+
 @dataclass(frozen=True)
 class Actor:
-    """The one who acts: a person (through a page, a key, a command) or Aster itself (`user` is None).
+    """The one who acts: a person (through a page, a key, an app, a command) or Aster itself (`user` is None).
 
     `origin` is the page of another app that they act on with a session ticket; empty everywhere else.
     """
@@ -48,6 +55,7 @@ class Actor:
     api_key: ApiKey | None = None
     request_id: str = ""
     origin: str = ""
+    app: App | None = None
 
     @classmethod
     def system(cls, organization: Organization, via: str = "task") -> Actor:
@@ -71,12 +79,17 @@ class Actor:
 
     def require_scope(self, scope: str) -> None:
         if not self.holds(scope):
-            words = f"This {'session ticket' if self.origin else 'API key'} lacks the scope {scope}."
+            words = f"This {self.means} lacks the scope {scope}."
             raise NotAllowed(words, code="missing_scope", extra={"scope": scope})
+
+    @property
+    def means(self) -> str:
+        """What limits their scopes, in words."""
+        return "session ticket" if self.origin else "app" if self.app else "API key"
 
     def require_named(self, scope: str) -> None:
         """For what goes beyond the owner's own rights: a key has to be made for it, and `*` is not enough."""
-        if self.api_key and scope not in self.scopes:
+        if (self.api_key or self.app) and scope not in self.scopes:
             words = f"This takes an API key that names the scope {scope}; * is not enough."
             raise NotAllowed(words, code="missing_scope", extra={"scope": scope})
 
@@ -133,7 +146,9 @@ def find_actor(user: User, organization_id: int | None, **how: Any) -> Actor | N
 
 def require_still_here(actor: Actor) -> None:
     """Refuse who was locked out since they were let in: for work that goes on for minutes. Asks the database."""
-    if actor.api_key is not None:
+    if actor.app is not None:
+        here = actor.app.is_connected()
+    elif actor.api_key is not None:
         here = ApiKey.objects.usable().filter(pk=actor.api_key.pk).exists()
     elif actor.user is not None:
         member = Exists(Membership.objects.filter(user=OuterRef("pk"), organization=actor.organization))
@@ -141,7 +156,8 @@ def require_still_here(actor: Actor) -> None:
     else:
         here = True
     if not here:
-        raise NotAllowed(f"{actor.user} may not act in {actor.organization} any more, or their key was revoked.")
+        means = actor.means if actor.app else "key"
+        raise NotAllowed(f"{actor.user} may not act in {actor.organization} any more, or their {means} was revoked.")
 
 
 class ActorRequest(HttpRequest):

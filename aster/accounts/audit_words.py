@@ -28,6 +28,7 @@ ACTIONS = {
     "registered": "registered a client for",
     "sign_in_failed": "could not sign in at",
     "revoked": "revoked",
+    "allowed": "let in",
     "tools_changed": "saw changed tools at",
     "accepted_change": "accepted the change of",
     "deleted_old_calls": "deleted old tool calls of",
@@ -43,6 +44,7 @@ OBJECTS = {
     "apikey": "API key",
     "organization": "organization",
     "sessionticket": "session ticket",
+    "connectedapp": "app",
     "tool": "tool",
     "approval": "approval",
     "scheduledtask": "scheduled task",
@@ -56,6 +58,7 @@ VIAS = {
 TONES = {
     "created": ("ok", "plus"),
     "connected": ("ok", "link"),
+    "allowed": ("ok", "link"),
     "enabled": ("ok", "check"),
     "deleted": ("error", "trash"),
     "revoked": ("error", "close"),

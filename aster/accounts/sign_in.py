@@ -18,6 +18,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 
 from aster.egress.addresses import parse_address
+from aster.errors import AsterError
 from aster.web import client_address
 
 logger = logging.getLogger(__name__)
@@ -30,19 +31,19 @@ class Brake:
     """Failures of one e-mail address from one network address, forgotten ten minutes after the first."""
 
     def __init__(self, email: str, address: str) -> None:
-        digest = hashlib.sha256(f"{email.strip().lower()}\n{_network(address)}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{email.strip().lower()}\n{network_of(address)}".encode()).hexdigest()
         self._count, self._until = f"sign-in-failures:{digest}", f"sign-in-until:{digest}"
 
     def minutes_left(self) -> int:
         """How long nobody may try, in minutes; 0 when they may."""
-        with _cache_may_be_down():
+        with cache_may_be_down("Failed sign-ins"):
             if cache.get(self._count, 0) >= MAX_FAILURES:
                 seconds = float(cache.get(self._until, 0)) - time.time()
                 return max(1, math.ceil(seconds / 60))
         return 0
 
     def note_failure(self) -> None:
-        with _cache_may_be_down():
+        with cache_may_be_down("Failed sign-ins"):
             cache.add(self._until, time.time() + WINDOW_SECONDS, WINDOW_SECONDS)
             if not cache.add(self._count, 1, WINDOW_SECONDS):
                 try:
@@ -51,11 +52,11 @@ class Brake:
                     cache.set(self._count, 1, WINDOW_SECONDS)
 
     def release(self) -> None:
-        with _cache_may_be_down():
+        with cache_may_be_down("Failed sign-ins"):
             cache.delete_many([self._count, self._until])
 
 
-def _network(address: str) -> str:
+def network_of(address: str) -> str:
     """What one attacker has: an IPv4 address, or 64 bits full of IPv6 addresses (RFC 6177 §2)."""
     try:
         parsed = parse_address(address)
@@ -65,12 +66,14 @@ def _network(address: str) -> str:
 
 
 @contextmanager
-def _cache_may_be_down() -> Iterator[None]:
+def cache_may_be_down(what: str) -> Iterator[None]:
     """Nobody is locked out because Redis is down: meanwhile nothing brakes, and the log says so."""
     try:
         yield
+    except AsterError:
+        raise
     except Exception as error:  # the cache's errors are those of whatever library is behind it
-        logger.warning("Failed sign-ins are not counted, the cache does not answer: %s", type(error).__name__)
+        logger.warning("%s are not counted, the cache does not answer: %s", what, type(error).__name__)
 
 
 class SignInForm(AuthenticationForm):

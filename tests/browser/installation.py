@@ -21,7 +21,7 @@ import httpx2
 import tests.offline  # noqa: F401  pages are photographed without a network
 
 ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 40.0
+START_SECONDS = 120.0
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from django.urls import resolve
 from playwright.sync_api import Browser, Page, expect
@@ -46,6 +46,25 @@ ScheduledTask.objects.filter(pk=second.pk).update(
     stopped_because="Acme Notes is not connected. Connect it, then switch the task on.")
 """
 
+# An app that asks, one that was let in for everything, and one whose agent has moved.
+APPS = """
+from datetime import timedelta
+from django.conf import settings
+from aster.accounts.models import User
+from agents.authorization_server.client_documents import store_document
+from agents.authorization_server.connected_apps import allow
+from agents.authorization_server.targets import find_target
+from agents.models import ConnectedApp
+url, back = "https://editor.test/oauth/client.json", "http://localhost/callback"
+said = {"client_id": url, "client_name": "An editor with a name of its own", "redirect_uris": [back]}
+client = store_document(url, said, timedelta(days=1), None)
+for email, path, scopes in (("ada@acme.test", "admin", ["aster:call", "aster:manage"]),
+                            ("ben@acme.test", "research-assistant", ["aster:call"])):
+    target = find_target([f"{settings.ASTER_PUBLIC_URL}/mcp/acme-research/{path}"], User.objects.get(email=email))
+    allow(target, client, scopes=scopes, redirect_uri=back, actor=target.actor)
+ConnectedApp.objects.exclude(agent=None).update(resource="https://earlier.test/mcp/acme-research/research-assistant")
+"""
+
 
 def fill(running: Installation) -> None:
     """Servers in every state a card can be in, a row of every kind, and calls that worked and did not."""
@@ -81,6 +100,7 @@ def fill(running: Installation) -> None:
     fill_schedules(running, agent)
     running.manage("create_org", "Empty Labs", "--admin", ADA)
     running.manage("shell", "-c", CHANGED_TOOLS)
+    running.manage("shell", "-c", APPS)
 
 
 def fill_chats(running: Installation, agent: Any) -> None:
@@ -202,6 +222,8 @@ ADDRESSES = {
     "records-of-one-app": "/hub/accounts/",
     "list-delete-one": "/hub/integrations/mcpserver/1/delete/",
     "password-changed": "/hub/password_change/done/",
+    "connected-apps-mine": "/hub/connected-apps/?whose=mine",
+    "app-unknown": "/oauth/authorize?client_id=nobody",
     "embed-used": "/embed/connect/?code=nothing",
     "callback-failed": "/api/mcp/oauth/callback?state=nothing",
     "not-found": "/hub/nowhere/",
@@ -209,6 +231,7 @@ ADDRESSES = {
 }
 EMPTY = (
     "integrations", "agents", "agents/add", "playground", "connections", "matrix", "members", "api-keys", "activity",
+    "connected-apps",
     "activity/calls", "llm-configs", "changed-tools", "integrations/connection", "integrations/mcpserver",
 )  # fmt: skip
 
@@ -310,6 +333,15 @@ def approval_given(page: Page) -> None:
     expect(page.get_by_text("Make the same call again")).to_be_visible()
 
 
+def app_asks(page: Page) -> None:
+    """The question of an app, as it opens it in the browser; and nothing is answered."""
+    sent = {"client_id": "https://editor.test/oauth/client.json", "redirect_uri": "http://localhost:50123/callback"}
+    sent |= {"response_type": "code", "code_challenge": "x" * 43, "code_challenge_method": "S256", "state": "x"}
+    sent["resource"] = _at(page, "/mcp/acme-research/research-assistant")
+    page.goto(_at(page, f"/oauth/authorize?{urlencode(sent)}"))
+    expect(page.get_by_role("button", name="Allow")).to_be_visible()
+
+
 def rows_chosen(page: Page) -> None:
     page.goto(_at(page, "/hub/integrations/mcpserver/"))
     page.locator(".action-select").first.check()
@@ -355,6 +387,7 @@ ACTS: dict[str, Callable[[Page], None]] = {
     "chat-streamed": chat_streamed,
     "playground-run-waits": tool_waits,
     "approval-given": approval_given,
+    "app-asks": app_asks,
     "list-chosen": rows_chosen,
     "list-delete": rows_to_delete,
     "dialog": dialog,

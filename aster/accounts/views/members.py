@@ -96,17 +96,17 @@ def remove_member(request: ActorRequest, pk: int) -> HttpResponse:
         services.remove_member(membership, actor=request.actor)
         if leaving:
             return redirect("/hub/")
-        messages.success(request, f"{membership.user} was removed. Their API keys have stopped working.")
+        messages.success(request, f"{membership.user} was removed. Their API keys and apps have stopped working.")
         return redirect("admin:members")
     organization = request.actor.organization
-    whose = "Your" if leaving else "Their"
+    whose, who = ("Your", "you") if leaving else ("Their", "they")
     return ask_first(
         request,
         f"Leave {organization}?" if leaving else f"Remove {membership.user}?",
         f"{'You lose' if leaving else f'{membership.user.email} loses'} access to {organization} at once.",
         parent=(reverse("admin:members"), "Members"),
         items=[
-            f"{whose} API keys of this organization stop working.",
+            f"{whose} API keys of this organization stop working, and the apps that {who} let in.",
             f"{whose} connections are revoked at the providers and deleted.",
             f"What {'you' if leaving else 'they'} did stays in the activity.",
         ],
