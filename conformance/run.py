@@ -7,14 +7,11 @@ scenario counts only if a check passed and client.py's script ended as it should
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import re
 import shlex
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -30,6 +27,7 @@ from typing import Any
 import httpx2
 
 from conformance.client import FINISHED, REFUSED
+from conformance.loopback import free_port, isolate
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -40,7 +38,6 @@ VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28", EXTENSIONS)
 EXTENSIONS_WIRE = "2026-07-28"
 OLDEST_NODE = 22
 SCENARIO_SECONDS = 45
-ISOLATED = "ASTER_CONFORMANCE_ISOLATED"
 # What the suite has no check for: that anything was proven, and that the script ended as it should.
 NOTHING_PROVEN, SCRIPT_ENDED_WRONG = "nothing-proven", "script-ended-wrong"
 
@@ -85,41 +82,13 @@ class Expectations:
         return cls({(excuse.scenario, excuse.version): excuse for excuse in excuses}, written["refusals"])
 
 
-# --- Where nobody else can reach ------------------------------------------------------------------------------------
-
-
-def isolate() -> None:
-    """Go on in a network of our own where the system lets us: the suite's fake servers listen on every interface."""
-    if os.environ.get(ISOLATED):
-        _raise_loopback()
-        return
-    for unshare in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
-        if _works([*unshare, "true"]):
-            command = [*unshare, sys.executable, "-m", "conformance.run", *sys.argv[1:]]
-            os.execvpe(command[0], command, {**os.environ, ISOLATED: "1"})
-    print("No network namespace to be had here: the suite's fake servers can be reached from outside while this runs.")
-
-
-def _works(command: list[str]) -> bool:
-    return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True, check=False).returncode
-
-
-def _raise_loopback() -> None:
-    """`ip link set lo up`, without needing `ip`."""
-    get_flags, set_flags, up = 0x8913, 0x8914, 0x1
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        asked = fcntl.ioctl(control, get_flags, struct.pack("16sH14x", b"lo", 0))
-        flags = struct.unpack("16sH14x", asked)[1]
-        fcntl.ioctl(control, set_flags, struct.pack("16sH14x", b"lo", flags | up))
-
-
 # --- Aster ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def aster(data: Path) -> Iterator[dict[str, str]]:
     """A fresh installation and its environment, with an admin's key in it. Loopback is allowed (DEBUG)."""
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     env |= {"DEBUG": "1", "PORT": str(port), "ASTER_DATA_DIR": str(data), "ASTER_PUBLIC_URL": url}
@@ -138,12 +107,6 @@ def aster(data: Path) -> Iterator[dict[str, str]]:
         finally:
             server.terminate()
             server.wait(10)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _await(url: str, server: subprocess.Popen[bytes], log: str) -> None:
@@ -277,7 +240,8 @@ def main() -> int:
     if options.keep and Path(options.keep).exists():
         parser.error(f"{options.keep} exists: name a folder that does not.")
     check_node()
-    isolate()
+    if not isolate("conformance.run"):
+        print("No network namespace to be had here: the suite's fake servers can be reached from outside meanwhile.")
     with tempfile.TemporaryDirectory(prefix="aster-conformance-") as temporary:
         place = Path(options.keep or temporary).resolve()
         (place / "aster").mkdir(parents=True)

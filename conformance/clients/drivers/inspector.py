@@ -1,0 +1,28 @@
+"""The Inspector's command line: one process a request, the second with what the first has stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+URL, KEY = os.environ["ASTER_URL"], os.environ.get("ASTER_API_KEY")
+
+
+def ask(*options: str) -> Any:
+    command = [os.environ["NODE"], os.environ["INSPECTOR"], "--cli", URL, "--transport", "http", "--format", "json"]
+    command += ["--protocol-era", os.environ["MODE"], *options]
+    if KEY:
+        command += ["--header", f"Authorization: Bearer {KEY}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise SystemExit(f"{done.stdout}\n{done.stderr}\nexit code {done.returncode}")
+    answer = json.loads(done.stdout)
+    return answer.get("result", answer)
+
+
+listed = [tool["name"] for tool in ask("--method", "tools/list")["tools"]]
+name = next(tool for tool in listed if tool.endswith(os.environ["ASTER_TOOL"]))
+arguments = ["--tool-args-json", os.environ["ASTER_ARGUMENTS"]]
+print(json.dumps({"tools": listed, "result": ask("--method", "tools/call", "--tool-name", name, *arguments)}))
