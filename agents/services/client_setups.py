@@ -21,6 +21,8 @@ KEY, VARIABLE = "YOUR_API_KEY", "ASTER_API_KEY"
 HEADER = f"Authorization: Bearer {KEY}"
 # A tool reaches a model as mcp__{name}__{tool} in at most 64 characters (Claude), as name and tool in 60 (Cursor).
 LONGEST, SHORTEST_NAME = 57, 8
+# Room for tools to come: those of a server that nobody has connected to yet are not known.
+USUAL_TOOL = 36
 # Hosts that mean a machine or a network of one's own, whatever they resolve to (RFC 6761, RFC 6762, RFC 8375).
 PRIVATE_SUFFIXES = ("localhost", "local", "internal", "home.arpa", "test", "lan")
 
@@ -105,7 +107,7 @@ class Client:
 
 def short_name(slug: str, longest_tool: int) -> str:
     """`slug` cut so that the names clients make of it and of a tool stay within their limits, at a hyphen if it can."""
-    room = max(SHORTEST_NAME, LONGEST - longest_tool)
+    room = max(SHORTEST_NAME, LONGEST - max(longest_tool, USUAL_TOOL))
     if len(slug) <= room:
         return slug
     cut = slug[:room]

@@ -133,6 +133,8 @@ def test_plain_http_is_allowed_on_purpose_where_the_bridge_refuses_it() -> None:
 @pytest.mark.parametrize(
     ("slug", "longest", "name"),
     [
+        ("research-assistant", 0, "research-assistant"),
+        ("assistant-of-the-research-group", 0, "assistant-of-the"),
         ("research-assistant", 39, "research-assistant"),
         ("research-assistant", 40, "research"),
         ("research-assistant", 60, "research"),
