@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from starlette.applications import Starlette
@@ -56,27 +57,36 @@ SIGN_IN = """<form method="post" action="/login/?next=x"><input type="hidden" na
 <input name="email"><input type="password" name="password"><button>Sign in</button></form>"""
 CONSENT = """<form method="post"><button name="theme" value="dark">Dark</button></form>
 <form method="post" action=""><input type="hidden" name="state" value="s"><input type="checkbox" name="a" checked>
-<input type="checkbox" name="b"><button name="allow" value="">Do not allow, cancel</button>
+<input type="checkbox" name="b">
+<input type="checkbox" name="a" value="also" checked><input name="off" value="1" disabled>
+<button name="allow" value="">Do not allow, cancel</button>
 <button name="allow" value="yes"><b>Allow</b></button></form>"""
 
 
 @contextmanager
-def server(consent: str) -> Iterator[tuple[str, list[dict[str, str]]]]:
+def server(consent: str) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
     """An authorization server that asks for a sign-in first, behind a Recorder, which is tried with it."""
-    sent: list[dict[str, str]] = []
+    sent: list[dict[str, list[str]]] = []
+
+    async def words(request: Request) -> dict[str, list[str]]:
+        return parse_qs((await request.body()).decode(), keep_blank_values=True)
 
     async def authorize(request: Request) -> Any:
         if request.cookies.get("session") != "1":
             return RedirectResponse("/login/?next=x")
         if request.method == "POST":
-            sent.append({name: str(value) for name, value in (await request.form()).items()})
-            return RedirectResponse("http://localhost:1/callback?code=c", 302)
+            sent.append(await words(request))
+            if "leave" in consent:
+                return HTMLResponse(
+                    '<meta http-equiv="refresh" content="0; url=http://localhost:1/callback?a=b&amp;code=c">'
+                )
+            return RedirectResponse("http://localhost:1/callback?a=b&code=c", 302)
         return HTMLResponse(consent)
 
     async def login(request: Request) -> Any:
         if request.method == "GET":
             return HTMLResponse(SIGN_IN)
-        sent.append({name: str(value) for name, value in (await request.form()).items()})
+        sent.append(await words(request))
         answer = RedirectResponse("/authorize", 302)
         answer.set_cookie("session", "1")
         return answer
@@ -94,12 +104,13 @@ def server(consent: str) -> Iterator[tuple[str, list[dict[str, str]]]]:
     assert recorder.seen and all(each.status for each in recorder.seen)
 
 
-def test_the_browser_signs_in_allows_and_comes_back() -> None:
-    with server(CONSENT) as (url, sent):
-        assert go(f"{url}/authorize", "ada@acme.test", "secret") == "http://localhost:1/callback?code=c"
+@pytest.mark.parametrize("consent", [CONSENT, f"{CONSENT}leave"])
+def test_the_browser_signs_in_allows_and_comes_back(consent: str) -> None:
+    with server(consent) as (url, sent):
+        assert go(f"{url}/authorize", "ada@acme.test", "secret") == "http://localhost:1/callback?a=b&code=c"
     assert sent == [
-        {"token": "t", "email": "ada@acme.test", "password": "secret"},
-        {"state": "s", "a": "on", "allow": "yes"},
+        {"token": ["t"], "email": ["ada@acme.test"], "password": ["secret"]},
+        {"state": ["s"], "a": ["on", "also"], "allow": ["yes"]},
     ]
 
 

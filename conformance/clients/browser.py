@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -17,6 +18,7 @@ import httpx2
 
 # Further than any honest sign-in goes.
 MOST_PAGES = 12
+LISTENING_ATTEMPTS = 50
 ALLOW, DENY = ("allow", "authorize", "approve", "connect"), ("deny", "cancel", "refuse")
 
 
@@ -24,32 +26,36 @@ ALLOW, DENY = ("allow", "authorize", "approve", "connect"), ("deny", "cancel", "
 class Form:
     action: str
     method: str
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, list[str]] = field(default_factory=dict)
     # (name, value, words) of every button
     buttons: list[tuple[str, str, str]] = field(default_factory=list)
 
 
-class Forms(HTMLParser):
-    """The forms of a page: what a person would send by pressing one of their buttons."""
+class Sight(HTMLParser):
+    """What a person has before them: forms with their buttons, or a page that leads on by itself."""
 
     def __init__(self) -> None:
         super().__init__()
         self.forms: list[Form] = []
+        self.leads_to = ""
         self._open: Form | None = None
         self._button: tuple[str, str] | None = None
         self._words = ""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         of = {name: value or "" for name, value in attrs}
-        if tag == "form":
+        if tag == "meta" and of.get("http-equiv") == "refresh":
+            self.leads_to = of.get("content", "").partition("url=")[2]
+        elif tag == "form":
             self._open = Form(of.get("action", ""), of.get("method", "get").lower())
             self.forms.append(self._open)
-        elif self._open is None:
+        elif self._open is None or "disabled" in of:
             return
         elif tag == "input" and of.get("type") == "submit":
             self._open.buttons.append((of.get("name", ""), of.get("value", ""), of.get("value", "")))
         elif tag == "input" and "name" in of and (of.get("type") not in ("checkbox", "radio") or "checked" in of):
-            self._open.fields[of["name"]] = of.get("value", "on" if of.get("type") == "checkbox" else "")
+            value = of.get("value", "on" if of.get("type") == "checkbox" else "")
+            self._open.fields.setdefault(of["name"], []).append(value)
         elif tag == "button" and of.get("type", "submit") == "submit":
             self._button, self._words = (of.get("name", ""), of.get("value", "")), ""
 
@@ -74,36 +80,36 @@ def go(url: str, email: str, password: str) -> str:
     with httpx2.Client(timeout=20, trust_env=False) as http:
         answer = http.get(url)
         for _ in range(MOST_PAGES):
-            if answer.has_redirect_location:
-                target = urljoin(str(answer.url), answer.headers["location"])
+            sight = Sight()
+            sight.feed(answer.text)
+            if target := answer.headers.get("location") or sight.leads_to:
+                target = urljoin(str(answer.url), target)
                 if _origin(target) != home:
                     return target
                 answer = http.get(target)
             else:
-                answer = _press(http, answer, {"email": email, "username": email, "password": password})
+                answer = _press(http, answer, sight.forms, {"email": email, "username": email, "password": password})
     raise Lost(f"No end after {MOST_PAGES} pages; the last is {answer.url}.")
 
 
-def _press(http: httpx2.Client, page: httpx2.Response, typed: Mapping[str, str]) -> httpx2.Response:
-    parser = Forms()
-    parser.feed(page.text)
-    if page.is_error or not parser.forms:
+def _press(http: httpx2.Client, page: httpx2.Response, forms: list[Form], typed: Mapping[str, str]) -> httpx2.Response:
+    if page.is_error or not forms:
         raise Lost(f"{page.url} answered {page.status_code}: {' '.join(page.text.split())[:2000]}")
-    form, data = _choose(parser.forms, typed)
+    form, data = _choose(forms, typed)
     url = urljoin(str(page.url), form.action or str(page.url))
     return http.request(form.method, url, data=data, headers={"Origin": _origin(url), "Referer": str(page.url)})
 
 
-def _choose(forms: list[Form], typed: Mapping[str, str]) -> tuple[Form, dict[str, str]]:
+def _choose(forms: list[Form], typed: Mapping[str, str]) -> tuple[Form, dict[str, list[str]]]:
     """The sign-in form, or the one with a button that allows, and what pressing it sends."""
     for form in forms:
         if "password" in form.fields:
-            return form, {name: typed.get(name, value) for name, value in form.fields.items()}
+            return form, {name: [typed[name]] if name in typed else values for name, values in form.fields.items()}
     for form in forms:
         for name, value, words in form.buttons:
             said = f"{name} {value} {words}".lower()
             if any(word in said for word in ALLOW) and not any(word in said for word in DENY):
-                return form, {**form.fields, **({name: value} if name else {})}
+                return form, {**form.fields, **({name: [value]} if name else {})}
     raise Lost(f"No form here allows anything: {forms}")
 
 
@@ -117,8 +123,20 @@ def main() -> int:
     if "--print" in sys.argv:
         print(back)
     else:
-        httpx2.get(back, timeout=20, trust_env=False)
+        _come_back(back)
     return 0
+
+
+def _come_back(url: str) -> None:
+    """Some clients begin to listen only after they have opened the browser."""
+    for attempt in range(LISTENING_ATTEMPTS):
+        try:
+            httpx2.get(url, timeout=20, trust_env=False)
+            return
+        except httpx2.ConnectError:
+            if attempt + 1 == LISTENING_ATTEMPTS:
+                raise
+            time.sleep(0.2)
 
 
 if __name__ == "__main__":

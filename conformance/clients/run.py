@@ -36,6 +36,7 @@ CITY = "Oslo"
 TOOL, ARGUMENTS = "__get_forecast", {"city": CITY, "days": 2}
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 WAYS = ("key", "sign-in")
+BROWSER_LOG = "browser.log"
 
 
 @dataclass(frozen=True)
@@ -132,13 +133,16 @@ class Outcome:
 def environment(running: Installation, case: Case, way: str, home: Path) -> dict[str, str]:
     """Nothing of ours but what a client is told; its own home, so that nobody's tokens are in it."""
     browser = home / "browser"
-    words = shlex.join([sys.executable, "-m", "conformance.clients.browser"])
-    browser.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {words} "$@"\n')
+    start = f"PYTHONPATH={shlex.quote(str(ROOT))} {shlex.join([sys.executable, '-m', 'conformance.clients.browser'])}"
+    # A browser lets go of who opened it at once; FastMCP listens for the answer only then.
+    opened = f'{start} "$@" >{shlex.quote(str(home / BROWSER_LOG))} 2>&1 &'
+    browser.write_text(f'#!/bin/sh\nif [ "$1" = --print ]; then {start} "$@"; else {opened}\nfi\n')
     browser.chmod(0o700)
     told = {"PATH": f"{Path(node()).parent}:{os.environ['PATH']}", "HOME": str(home), "LANG": "C.UTF-8"}
     told |= {"ASTER_URL": running.url, "ASTER_TOOL": TOOL, "ASTER_ARGUMENTS": json.dumps(ARGUMENTS), "MODE": case.mode}
     told |= {"NODE": node(), "MCP_REMOTE": str(MODULES / ".bin" / "mcp-remote"), "NO_COLOR": "1"}
     told |= {"INSPECTOR": str(MODULES / ".bin" / "mcp-inspector"), "MCP_AUTO_OPEN_ENABLED": "true"}
+    told |= {"MCP_INSPECTOR_SECRET_STORE": "file"}
     if way == "key":
         return told | {"ASTER_API_KEY": running.key}
     return told | {"BROWSER": str(browser), "ASTER_EMAIL": EMAIL, "ASTER_PASSWORD": running.password}
@@ -155,6 +159,8 @@ def run_case(running: Installation, case: Case, way: str, home: Path) -> Outcome
         said, problem = done.stdout, f"exit code {done.returncode}\n{done.stderr}" if done.returncode else ""
     except subprocess.TimeoutExpired as late:
         said, problem = "", f"did not end within {CLIENT_SECONDS} s\n{(late.stderr or b'').decode()}"
+    if problem and (browsed := home / BROWSER_LOG).exists():
+        problem += f"\nThe browser said:\n{browsed.read_text()}"
     seconds, seen = time.monotonic() - started, running.recorder.seen[before:]
     listed, called, found = judge(case, running, said) if not problem else (0, False, "")
     era = next((each.version for each in reversed(seen) if each.message == "tools/list"), "")

@@ -24,5 +24,7 @@ def ask(*options: str) -> Any:
 
 listed = [tool["name"] for tool in ask("--method", "tools/list")["tools"]]
 name = next(tool for tool in listed if tool.endswith(os.environ["ASTER_TOOL"]))
-arguments = ["--tool-args-json", os.environ["ASTER_ARGUMENTS"]]
-print(json.dumps({"tools": listed, "result": ask("--method", "tools/call", "--tool-name", name, *arguments)}))
+arguments = ["--tool-name", name, "--tool-args-json", os.environ["ASTER_ARGUMENTS"]]
+# Signed in once: the second process is to find the tokens of the first.
+stored = [] if KEY else ["--stored-auth-only"]
+print(json.dumps({"tools": listed, "result": ask("--method", "tools/call", *arguments, *stored)}))

@@ -37,7 +37,7 @@ def sign_in():
 
     async def redirect(url):
         command = [os.environ["BROWSER"], "--print", url]
-        said = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, text=True)
+        said = await asyncio.to_thread(subprocess.run, command, check=True, stdout=subprocess.PIPE, text=True)
         sent_back.update(parse_qs(urlsplit(said.stdout.strip()).query))
 
     async def callback():
