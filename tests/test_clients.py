@@ -22,6 +22,7 @@ from conformance.loopback import free_port
 
 TOOLS = ["a__get_forecast", "a__list_cities"]
 RUNNING = Installation("http://127.0.0.1/mcp/a/b", "", "", Recorder(""), TOOLS)
+LINK = {"isError": True, "content": [{"type": "text", "text": "Open http://127.0.0.1/hub/servers/notes/connect/"}]}
 GOOD = {"structuredContent": {"city": "Oslo"}, "content": [{"type": "text", "text": "Oslo: sun"}]}
 
 
@@ -32,20 +33,21 @@ def case(*, lists_only: bool = False) -> Case:
 @pytest.mark.parametrize(
     ("said", "listed", "called"),
     [
-        ({"tools": TOOLS[::-1], "result": GOOD}, 2, True),
-        ({"tools": TOOLS[:1], "result": GOOD}, 1, False),
-        ({"tools": TOOLS, "result": {**GOOD, "isError": True}}, 2, False),
-        ({"tools": TOOLS, "result": {**GOOD, "structuredContent": None}}, 2, False),
-        ({"tools": TOOLS, "result": {**GOOD, "content": []}}, 2, False),
-        ({"tools": TOOLS}, 0, False),
+        ({}, 2, True),
+        ({"tools": TOOLS[:1]}, 1, False),
+        ({"result": {**GOOD, "isError": True}}, 2, False),
+        ({"result": {**GOOD, "structuredContent": None}}, 2, False),
+        ({"result": {**GOOD, "content": []}}, 2, False),
+        ({"result": GOOD, "link": GOOD}, 2, True),
         ("It works!", 0, False),
         ("", 0, False),
     ],
 )
-def test_a_client_is_believed_only_with_every_tool_and_the_whole_answer(said: Any, listed: int, called: bool) -> None:
-    text = said if isinstance(said, str) else f"some banner\n{json.dumps(said)}\n"
-    assert judge(case(), RUNNING, text)[:2] == (listed, called)
-    assert bool(judge(case(), RUNNING, text)[2]) is not called
+def test_a_client_is_believed_only_with_every_tool_and_whole_answers(said: Any, listed: int, called: bool) -> None:
+    answer = {"tools": TOOLS[::-1], "result": GOOD, "link": LINK}
+    text = said if isinstance(said, str) else f"some banner\n{json.dumps({**answer, **said})}\n"
+    found = judge(case(), RUNNING, text)
+    assert found[:2] == (listed, called) and bool(found[2]) is (said != {})
 
 
 def test_a_snippet_is_believed_if_it_shows_every_tool() -> None:

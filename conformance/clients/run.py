@@ -1,7 +1,8 @@
 """Real MCP clients, each in its own released form, against the gateway of a fresh Aster: `make clients`.
 
-Each lists the tools of the demo's agent and calls one, with an API key and then signed in by OAuth, and what it says is
-held against what Aster's API says. A line per run; the exit code is not 0 if one of them did not get what it came for.
+Each lists the tools of the demo's agent, calls one, and calls one of a server that nobody has connected yet, with an
+API key and then signed in by OAuth; what it says is held against what Aster's API says. A line per run; the exit code
+is not 0 if one of them did not get what it came for.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ MODULES, DRIVERS = HERE / "node_modules", HERE / "drivers"
 CLIENT_SECONDS = 60
 CITY = "Oslo"
 TOOL, ARGUMENTS = "__get_forecast", {"city": CITY, "days": 2}
+# What the demo's other server offers until somebody has connected: a call of it is answered with the link.
+LINK_TOOL = "__connect_account"
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 WAYS = ("key", "sign-in")
 BROWSER_LOG = "browser.log"
@@ -140,6 +143,7 @@ def environment(running: Installation, case: Case, way: str, home: Path) -> dict
     browser.chmod(0o700)
     told = {"PATH": f"{Path(node()).parent}:{os.environ['PATH']}", "HOME": str(home), "LANG": "C.UTF-8"}
     told |= {"ASTER_URL": running.url, "ASTER_TOOL": TOOL, "ASTER_ARGUMENTS": json.dumps(ARGUMENTS), "MODE": case.mode}
+    told |= {"ASTER_LINK_TOOL": LINK_TOOL}
     told |= {"NODE": node(), "MCP_REMOTE": str(MODULES / ".bin" / "mcp-remote"), "NO_COLOR": "1"}
     told |= {"INSPECTOR": str(MODULES / ".bin" / "mcp-inspector"), "MCP_AUTO_OPEN_ENABLED": "true"}
     told |= {"MCP_INSPECTOR_SECRET_STORE": "file"}
@@ -176,15 +180,20 @@ def judge(case: Case, running: Installation, said: str) -> tuple[int, bool, str]
         return len(running.tools) - len(missing), False, f"did not show {missing}\n{said}" if missing else ""
     try:
         answer: dict[str, Any] = json.loads(said.strip().splitlines()[-1])
-        tools, result = sorted(answer["tools"]), answer["result"]
+        tools, result, link = sorted(answer["tools"]), answer["result"], answer["link"]
     except (ValueError, IndexError, KeyError):
         return 0, False, f"said something else:\n{said}"
     if tools != running.tools:
         return len(tools), False, f"listed {tools}, not {running.tools}"
     city = (result.get("structuredContent") or {}).get("city")
-    text = "".join(part.get("text", "") for part in result.get("content", []))
-    called = not result.get("isError") and city == CITY and CITY in text
-    return len(tools), called, "" if called else f"the call came back as {result}"
+    if result.get("isError") or city != CITY or CITY not in _text(result):
+        return len(tools), False, f"the call came back as {result}"
+    led = link.get("isError") and f"{running.origin}/hub/" in _text(link)
+    return len(tools), True, "" if led else f"no link to connect: {link}"
+
+
+def _text(result: dict[str, Any]) -> str:
+    return "".join(part.get("text", "") for part in result.get("content", []))
 
 
 # --- All of them ----------------------------------------------------------------------------------------------------

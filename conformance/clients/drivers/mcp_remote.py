@@ -21,8 +21,13 @@ async def main() -> None:
     async with Client(server, mode="legacy", read_timeout_seconds=40) as client:
         tools = [tool.name for tool in (await client.list_tools()).tools]
         name = next(tool for tool in tools if tool.endswith(os.environ["ASTER_TOOL"]))
+        link = next(tool for tool in tools if tool.endswith(os.environ["ASTER_LINK_TOOL"]))
         result = await client.call_tool(name, json.loads(os.environ["ASTER_ARGUMENTS"]))
-    print(json.dumps({"tools": tools, "result": result.model_dump(mode="json", by_alias=True)}))
+        refused = await client.call_tool(link, {})
+    answers = {
+        name: each.model_dump(mode="json", by_alias=True) for name, each in (("result", result), ("link", refused))
+    }
+    print(json.dumps({"tools": tools, **answers}))
 
 
 if __name__ == "__main__":

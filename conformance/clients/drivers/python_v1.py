@@ -57,8 +57,13 @@ async def main():
         await session.initialize()
         tools = [tool.name for tool in (await session.list_tools()).tools]
         name = next(tool for tool in tools if tool.endswith(os.environ["ASTER_TOOL"]))
+        link = next(tool for tool in tools if tool.endswith(os.environ["ASTER_LINK_TOOL"]))
         result = await session.call_tool(name, json.loads(os.environ["ASTER_ARGUMENTS"]))
-    print(json.dumps({"tools": tools, "result": result.model_dump(mode="json", by_alias=True)}))
+        refused = await session.call_tool(link, {})
+    answers = {
+        name: each.model_dump(mode="json", by_alias=True) for name, each in (("result", result), ("link", refused))
+    }
+    print(json.dumps({"tools": tools, **answers}))
 
 
 asyncio.run(main())

@@ -36,8 +36,9 @@ export class SignIn {
 
 export async function listAndCall(client) {
   const tools = (await client.listTools()).tools.map((tool) => tool.name);
-  const name = tools.find((tool) => tool.endsWith(process.env.ASTER_TOOL));
+  const [name, linked] = ["ASTER_TOOL", "ASTER_LINK_TOOL"].map((of) => tools.find((tool) => tool.endsWith(process.env[of])));
   const result = await client.callTool({ name, arguments: JSON.parse(process.env.ASTER_ARGUMENTS) });
+  const link = await client.callTool({ name: linked, arguments: {} });
   await client.close();
-  console.log(JSON.stringify({ tools, result }));
+  console.log(JSON.stringify({ tools, result, link }));
 }
