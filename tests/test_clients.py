@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qs
 
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -110,6 +111,9 @@ def server(consent: str) -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
 def test_the_browser_signs_in_allows_and_comes_back(consent: str) -> None:
     with server(consent) as (url, sent):
         assert go(f"{url}/authorize", "ada@acme.test", "secret") == "http://localhost:1/callback?a=b&code=c"
+        assert httpx2.get(f"{url}/authorize").headers["location"].startswith("/login/"), (
+            "the recorder keeps nobody's cookies"
+        )
     assert sent == [
         {"token": ["t"], "email": ["ada@acme.test"], "password": ["secret"]},
         {"state": ["s"], "a": ["on", "also"], "allow": ["yes"]},

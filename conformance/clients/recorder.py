@@ -40,22 +40,21 @@ class Recorder:
     def __init__(self, upstream: str) -> None:
         self.seen: list[Seen] = []
         self._upstream = upstream
-        self._http: httpx2.AsyncClient | None = None
+        # Not a client: that would keep one caller's cookies and send them with the next one's requests.
+        self._http = httpx2.AsyncHTTPTransport()
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        assert self._http is not None
         request = Request(scope, receive)
         body = await request.body()
         seen = _seen(request, body)
         self.seen.append(seen)
         query = f"?{request.url.query}" if request.url.query else ""
-        passed = self._http.build_request(
-            request.method, f"{self._upstream}{request.url.path}{query}", headers=request.headers.raw, content=body
-        )
-        answer = await self._http.send(passed, stream=True)
+        url = f"{self._upstream}{request.url.path}{query}"
+        passed = httpx2.Request(request.method, url, headers=request.headers.raw, content=body)
+        answer = await self._http.handle_async_request(passed)
         async with _closing(answer), _until_gone(receive):
             seen.status = answer.status_code
             headers = [(name.lower(), value) for name, value in answer.headers.raw if name.lower() not in HOP_BY_HOP]
@@ -67,7 +66,7 @@ class Recorder:
 
     async def _lifespan(self, receive: Any, send: Any) -> None:
         await receive()
-        async with httpx2.AsyncClient(timeout=None, trust_env=False) as self._http:
+        async with self._http:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         await send({"type": "lifespan.shutdown.complete"})

@@ -1,5 +1,6 @@
 // Signs in the way the SDKs' clients have it: keeps everything in memory, and has BROWSER go through the pages.
-import { execFileSync } from "node:child_process";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 
 export class SignIn {
   constructor(name, port) {
@@ -27,9 +28,9 @@ export class SignIn {
   codeVerifier() {
     return this.verifier;
   }
-  redirectToAuthorization(url) {
-    const said = execFileSync(process.env.BROWSER, ["--print", url.href], { encoding: "utf8" });
-    this.sentBack = new URL(said.trim()).searchParams;
+  async redirectToAuthorization(url) {
+    const said = await promisify(execFile)(process.env.BROWSER, ["--print", url.href]);
+    this.sentBack = new URL(said.stdout.trim()).searchParams;
     if (this.sentBack.get("state") !== this.sentState) throw new Error("another state came back");
   }
 }
