@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_PROJECT_ENVIRONMENT = .venv
 BIN := .venv/bin
 
-.PHONY: help run test check lint format types browser screenshots benchmark conformance clean
+.PHONY: help run test check lint format types browser screenshots benchmark conformance clients clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -80,5 +80,19 @@ conformance/node_modules/.installed: conformance/package.json conformance/packag
 conformance: .venv/.dev conformance/node_modules/.installed ## Run the public MCP conformance suite; S=auth/ runs some of it
 	@$(BIN)/python -m conformance.run $(S)
 
+# Released MCP clients, exactly as locked: the Node ones like the suite, older Python ones in environments of their own.
+conformance/clients/node_modules/.installed: conformance/clients/package.json conformance/clients/package-lock.json
+	@command -v npm >/dev/null || { echo "make clients needs npm: half of the clients are Node programs. Install Node.js."; exit 1; }
+	@npm ci --prefix conformance/clients --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+	@touch $@
+
+conformance/clients/.venv/%/.installed: conformance/clients/%.txt | .uv/bin/uv
+	@.uv/bin/uv venv --quiet --clear --python $(PYTHON) $(@D)
+	@.uv/bin/uv pip install --quiet --python $(@D)/bin/python --require-hashes --only-binary :all: -r $<
+	@touch $@
+
+clients: .venv/.dev conformance/clients/node_modules/.installed $(patsubst %,conformance/clients/.venv/%/.installed,mcp1 fastmcp) ## Run real MCP clients against the gateway; S=fastmcp for one
+	@$(BIN)/python -m conformance.clients.run $(S)
+
 clean: ## Remove environments and caches, keep data
-	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache screenshots conformance/node_modules
+	@rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache screenshots conformance/node_modules conformance/clients/node_modules conformance/clients/.venv

@@ -19,6 +19,7 @@ from typing import Any
 import httpx2
 
 from conformance.fixture import SLUG
+from conformance.loopback import free_port
 from conformance.run import (
     NOTHING_PROVEN,
     ROOT,
@@ -26,7 +27,6 @@ from conformance.run import (
     Outcome,
     aster,
     await_answer,
-    free_port,
     suite_command,
 )
 

@@ -10,14 +10,11 @@ check passed and something was sent: silence proves nothing.
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import re
 import shlex
 import shutil
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -33,6 +30,7 @@ from typing import Any
 import httpx2
 
 from conformance.client import FINISHED, REFUSED
+from conformance.loopback import free_port, isolate
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -43,7 +41,6 @@ VERSIONS = ("2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28", EXTENSIONS)
 EXTENSIONS_WIRE = "2026-07-28"
 OLDEST_NODE = 22
 SCENARIO_SECONDS = 45
-ISOLATED = "ASTER_CONFORMANCE_ISOLATED"
 # What the suite has no check for: that anything was proven, and that the script ended as it should.
 NOTHING_PROVEN, SCRIPT_ENDED_WRONG = "nothing-proven", "script-ended-wrong"
 CLIENT, SERVER = "client", "server"
@@ -90,34 +87,6 @@ class Expectations:
         return cls({(excuse.scenario, excuse.version): excuse for excuse in excuses}, written["refusals"])
 
 
-# --- Where nobody else can reach ------------------------------------------------------------------------------------
-
-
-def isolate() -> None:
-    """Go on in a network of our own where the system lets us: the suite's fake servers listen on every interface."""
-    if os.environ.get(ISOLATED):
-        _raise_loopback()
-        return
-    for unshare in (["unshare", "--net"], ["unshare", "--net", "--map-root-user"]):
-        if _works([*unshare, "true"]):
-            command = [*unshare, sys.executable, "-m", "conformance.run", *sys.argv[1:]]
-            os.execvpe(command[0], command, {**os.environ, ISOLATED: "1"})
-    print("No network namespace to be had here: the suite's fake servers can be reached from outside while this runs.")
-
-
-def _works(command: list[str]) -> bool:
-    return bool(shutil.which(command[0])) and not subprocess.run(command, capture_output=True, check=False).returncode
-
-
-def _raise_loopback() -> None:
-    """`ip link set lo up`, without needing `ip`."""
-    get_flags, set_flags, up = 0x8913, 0x8914, 0x1
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        asked = fcntl.ioctl(control, get_flags, struct.pack("16sH14x", b"lo", 0))
-        flags = struct.unpack("16sH14x", asked)[1]
-        fcntl.ioctl(control, set_flags, struct.pack("16sH14x", b"lo", flags | up))
-
-
 # --- Aster ----------------------------------------------------------------------------------------------------------
 
 
@@ -146,12 +115,6 @@ def aster(data: Path, public_url: str = "") -> Iterator[dict[str, str]]:
         finally:
             server.terminate()
             server.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def await_answer(url: str, server: subprocess.Popen[bytes], log: str) -> None:
@@ -316,7 +279,8 @@ def main() -> int:
     if options.keep and Path(options.keep).exists():
         parser.error(f"{options.keep} exists: name a folder that does not.")
     check_node()
-    isolate()
+    if not isolate("conformance.run"):
+        print("No network namespace to be had here: the suite's fake servers can be reached from outside meanwhile.")
     versions, sides = options.version or list(VERSIONS), options.side or [CLIENT, SERVER]
     ran = wrong = 0
     with tempfile.TemporaryDirectory(prefix="aster-conformance-") as temporary:

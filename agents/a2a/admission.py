@@ -1,20 +1,22 @@
-"""Who calls: an API key, as `X-API-Key` or `Authorization: Bearer`.
-
-The place for other credentials, too: an OAuth access token counts here once its audience is this agent's URL.
-"""
+"""Who calls: an API key, as `X-API-Key` or `Authorization: Bearer`, or an app with an access token for this URL."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from rest_framework.exceptions import NotAuthenticated
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 
+from agents.a2a.card import CARD_PATH
+from agents.authorization_server import tokens
+from agents.authorization_server.challenges import EXPIRED, challenge
+from agents.authorization_server.endpoints import Endpoint
 from agents.models import Agent
 from agents.services.agents import find_agent
 from aster.accounts.access import CALL, READ, Actor
-from aster.accounts.authentication import ApiKeyAuthentication
+from aster.accounts.authentication import ApiKeyAuthentication, presented_key
 from aster.accounts.models import User
 from aster.api_views import ActorView
 from aster.errors import NotFound
@@ -26,10 +28,26 @@ class A2aCredentials(ApiKeyAuthentication):
     via = "a2a"
 
     def authenticate(self, request: Request) -> tuple[User, Actor]:
-        found = super().authenticate(request)
+        token = presented_key(request.headers)
+        found = self._holder(token, request) if tokens.is_access_token(token) else super().authenticate(request)
         if found is None:
             raise NotAuthenticated("Send an API key of this organization as X-API-Key or Authorization: Bearer.")
         return found
+
+    def _holder(self, token: str, request: Request) -> tuple[User, Actor]:
+        """Who holds this token, if it is for exactly this agent (RFC 8707, audience)."""
+        holder = tokens.holders_of([token]).get(token)
+        endpoint = Endpoint.at_path(request.path.removesuffix(CARD_PATH).rstrip("/"))
+        if holder is None or endpoint is None or holder.resource != endpoint.url:
+            raise AuthenticationFailed(EXPIRED)
+        tokens.note_use([holder])
+        request_id = getattr(request, "request_id", "")
+        return holder.actor.person, replace(holder.actor, via=self.via, request_id=request_id)
+
+    def authenticate_header(self, request: Request) -> str:
+        """Where an app finds out how to sign in (RFC 9728 §5.1)."""
+        path = request.path.removesuffix(CARD_PATH).rstrip("/")
+        return challenge(path, had_token=bool(presented_key(request.headers)))
 
 
 class AnyAccept(DefaultContentNegotiation):

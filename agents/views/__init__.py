@@ -17,6 +17,7 @@ from agents.views import (
     schedules,
     scopes,
     usage,
+    use_page,
 )
 
 urlpatterns: list[URLPattern] = [
@@ -27,7 +28,7 @@ urlpatterns: list[URLPattern] = [
     path("agent/<slug:slug>/tools/<int:server_id>/", agent_tools.edit_server_tools, name="agent-server-tools"),
     path("agent/<slug:slug>/scopes/", scopes.edit_scopes, name="agent-scopes"),
     path("agent/<slug:slug>/explain/", scopes.explain, name="agent-explain"),
-    path("agent/<slug:slug>/use/", agent_pages.show_use, name="agent-use"),
+    path("agent/<slug:slug>/use/", use_page.show_use, name="agent-use"),
     path("agent/<slug:slug>/calls/", calls.show_agent_calls, name="agent-calls"),
     path("agent/<slug:slug>/chat/", chat.new_chat, name="agent-chat"),
     path("agent/<slug:slug>/chat/<int:pk>/", chat.show_chat, name="agent-conversation"),

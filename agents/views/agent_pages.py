@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +14,12 @@ from django.views.decorators.http import require_GET
 
 from agents.forms import AgentForm
 from agents.models import Agent, AgentServer, ToolGrant
-from agents.services import agents, calls
+from agents.services import agents
 from agents.services.consequences import lost_with
-from agents.views.use_a2a import a2a_curl
 from aster.accounts.access import Actor, ActorRequest
 from aster.errors import AsterError
 from aster.pages import add_errors, ask_first, hub_page
-from aster.paging import page_of, page_of_list, query_without
+from aster.paging import page_of, query_without
 from integrations.models import McpServer, Tool
 from integrations.services.state import ServerState, connections_by_server, offered_counts, server_state
 
@@ -118,40 +116,6 @@ def _saved(request: ActorRequest, form: AgentForm) -> bool:
         add_errors(form, error)
         return False
     return True
-
-
-@require_GET
-@hub_page
-def show_use(request: ActorRequest, slug: str) -> HttpResponse:
-    agent = agents.find_agent(slug, actor=request.actor)
-    context = {
-        "agent": agent,
-        "tabs": agent_tabs(agent, "agent-use"),
-        "page": page_of_list(request, calls.agent_tools(agent, actor=request.actor)),
-        "client_json": _client_json(agent),
-        "curl": _curl(agent),
-        "a2a_curl": a2a_curl(agent),
-    }
-    return render(request, "agents/agent_use.html", context)
-
-
-def _client_json(agent: Agent) -> str:
-    headers = {"Authorization": "Bearer YOUR_API_KEY"}
-    return json.dumps(
-        {"mcpServers": {agent.slug: {"type": "http", "url": agent.gateway_url, "headers": headers}}}, indent=2
-    )
-
-
-def _curl(agent: Agent) -> str:
-    listing = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
-    lines = [
-        f"curl {agent.gateway_url}",
-        '-H "Authorization: Bearer YOUR_API_KEY"',
-        '-H "Content-Type: application/json"',
-        '-H "Accept: application/json, text/event-stream"',
-        f"-d '{listing}'",
-    ]
-    return " \\\n  ".join(lines)
 
 
 @hub_page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from a2a.client.card_resolver import parse_agent_card
@@ -16,6 +17,7 @@ from agents.models import Agent, ToolGrant
 from agents.services.agents import save_agent, set_enabled
 from integrations.models import McpServer
 from integrations.services.servers import save_server
+from tests.agents.signing_in import App
 from tests.aster.api_contract import api
 from tests.conftest import Person
 from tests.fakes.mcp_servers import modern_and_legacy_app, serve
@@ -161,9 +163,20 @@ def test_an_agent_with_an_input_takes_data(agent: Agent, alice: Person) -> None:
 def test_strangers_learn_nothing(agent: Agent, charlie: Person, path: str) -> None:
     for key in ("", "ask_wrong"):
         refused = read(path, key)
-        assert (refused.status_code, refused["WWW-Authenticate"]) == (401, 'Bearer realm="aster"')
+        assert refused.status_code == 401 and refused["WWW-Authenticate"].startswith("Bearer ")
         assert "API key" in refused.json()["detail"] and b"Bot" not in refused.content
     assert read(path, charlie.key()).status_code == 404
+
+
+def test_an_app_reads_the_card_with_a_token_for_this_agent_alone(agent: Agent, alice: Person) -> None:
+    refused = read(CARD, "")
+    metadata = urlsplit(refused["WWW-Authenticate"].split('resource_metadata="')[1].split('"')[0]).path
+    assert Client().get(metadata).json()["resource"] == agent.a2a_url
+    token = App().sign_in(alice.browser(), agent.a2a_url)["access_token"]
+    assert read(CARD, token).status_code == 200
+    for_mcp = App().sign_in(alice.browser(), agent.gateway_url)["access_token"]
+    elsewhere = read(CARD, for_mcp)
+    assert elsewhere.status_code == 401 and "invalid_token" in elsewhere["WWW-Authenticate"]
 
 
 def test_being_signed_in_to_the_hub_does_not_count(agent: Agent, alice: Person) -> None:

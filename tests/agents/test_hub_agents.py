@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from html import unescape
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from agents.models import Agent, LlmConfig, ToolCall, ToolGrant
 from agents.services.agents import assigned_servers, save_agent, tools_switched_off
+from agents.services.client_setups import CLIENTS
 from aster.accounts.models import AuditEvent
 from integrations.models import AuthConfig, AuthType, McpServer, Tool
 from tests.conftest import Person
@@ -158,15 +160,33 @@ def test_another_organization_does_not_see_the_agent(alice: Person, charlie: Per
     assert "Helper" not in text_of(charlie.browser().get("/hub/agents/agent/"))
 
 
-def test_the_use_page_gives_what_a_client_needs(alice: Person, bob: Person) -> None:
+def test_the_use_page_gives_what_each_client_needs(alice: Person, bob: Person) -> None:
     agent = make_agent(alice, make_server(alice, "Crm", 2), make_server(alice, "Wiki", 0, sign_in=True))
-    page = text_of(bob.browser().get("/hub/agent/helper/use/"))
-    shown = re.sub(r"<[^>]+>", "", page).replace("&quot;", '"')
-    config = json.loads(shown[shown.index('{\n  "mcpServers"') :].split("\n}")[0] + "\n}")
-    assert config["mcpServers"]["helper"]["url"] == agent.gateway_url
-    assert f"curl {agent.gateway_url}" in page
-    assert f"curl {agent.a2a_url}" in page and "no model to think with" in page
-    assert "__tool_1" in page and "__connect_account" in page
+    for client in CLIENTS:
+        page = text_of(bob.browser().get(f"/hub/agent/helper/use/?client={client.slug}"))
+        assert agent.gateway_url in page and f"Use Helper in {client.name}" in page
+        assert f"curl {agent.a2a_url}" in page and "no model to think with" in page
+        assert "__tool_1" in page and "__connect_account" in page
+    page = text_of(bob.browser().get("/hub/agent/helper/use/?client=vscode"))
+    shown = unescape(re.sub(r"<[^>]+>", "", page))
+    config = json.loads(shown[shown.index('{\n  "inputs"') :].split("\n}")[0] + "\n}")
+    assert config["servers"]["helper"]["url"] == agent.gateway_url
+
+
+def test_the_use_page_offers_the_address_of_one_server(alice: Person) -> None:
+    agent = make_agent(alice, make_server(alice, "Crm", 2), make_server(alice, "Wiki", 0, sign_in=True))
+    page = text_of(alice.browser().get("/hub/agent/helper/use/?client=curl&server=crm"))
+    assert f"curl {agent.gateway_url}/crm " in page and ">tool_1<" in page and "connect_account" not in page
+    assert "?client=python&amp;server=crm" in page
+    assert "wiki" not in text_of(alice.browser().get("/hub/agent/helper/use/?server=crm")).split("Tools as clients")[1]
+    assert f'value="{agent.gateway_url}"' in text_of(alice.browser().get("/hub/agent/helper/use/?server=none"))
+
+
+def test_the_use_page_of_an_agent_that_offers_nothing_says_so(alice: Person) -> None:
+    agent = make_agent(alice)
+    assert "No tools on" in text_of(alice.browser().get("/hub/agent/helper/use/"))
+    Agent.objects.filter(pk=agent.pk).update(is_enabled=False)
+    assert "This agent is disabled" in text_of(alice.browser().get("/hub/agent/helper/use/"))
 
 
 def test_an_agents_calls_are_ones_own_for_members(alice: Person, bob: Person) -> None:

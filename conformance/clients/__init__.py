@@ -1,0 +1,1 @@
+"""Real MCP clients against Aster's gateway: `make clients`."""
