@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from oauth2_provider.models import AccessToken, RefreshToken
+from oauth2_provider.models import AccessToken, Grant, RefreshToken
 
 from agents.authorization_server.endpoints import Endpoint
 from agents.models import ConnectedApp
@@ -117,6 +117,8 @@ def _held_for(app: ConnectedApp) -> dict[str, Any]:
 
 
 def delete_tokens(app: ConnectedApp) -> None:
+    """Everything that was given out for a consent, codes that nobody has exchanged yet too."""
+    Grant.objects.filter(**_held_for(app)).delete()
     access_tokens_of(app).delete()
     refresh_tokens_of(app).delete()
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 from oauth2_provider.models import AccessToken, Application, Grant, RefreshToken
+from rest_framework.test import APIClient
 
 from agents.authorization_server.tokens import holders_of, note_use
 from agents.models import Agent, ConnectedApp
@@ -14,6 +15,7 @@ from agents.services.agents import save_agent
 from agents.tasks import delete_old
 from aster.accounts.models import AuditEvent
 from tests.agents.signing_in import App, register, url
+from tests.aster.api_contract import ContractClient
 from tests.conftest import Person, body
 
 pytestmark = pytest.mark.django_db
@@ -99,7 +101,9 @@ def test_the_activity_says_it_in_words(agent: Agent, alice: Person, bob: Person)
 
 def test_the_api_lists_shows_and_revokes(agent: Agent, alice: Person, bob: Person) -> None:
     tokens = connect(bob, agent), connect(alice, agent)
-    assert len(body(alice.api().get("/api/v1/connected_apps"))["results"]) == 2
+    strict = ContractClient()  # what it hears is what the document says
+    strict.credentials(HTTP_AUTHORIZATION=f"Bearer {alice.key()}")
+    assert len(body(strict.get("/api/v1/connected_apps"))["results"]) == 2
     (shown,) = body(bob.api().get("/api/v1/connected_apps"))["results"]
     assert shown.items() >= {
         "name": "Trial", "user": "bob@acme.test", "agent": "helper", "server": None, "scopes": ["aster:call"],
@@ -107,7 +111,7 @@ def test_the_api_lists_shows_and_revokes(agent: Agent, alice: Person, bob: Perso
     }.items()  # fmt: skip
     assert not any(token in str(shown) for token in tokens)
     one = f"/api/v1/connected_apps/{shown['id']}"
-    assert body(alice.api().get(one)) == shown
+    assert body(strict.get(one)) == shown
     assert bob.api().delete(one).status_code == 204
     assert not is_good(tokens[0]) and is_good(tokens[1])
     assert bob.api().delete(one).status_code == 404
@@ -129,8 +133,6 @@ def test_the_api_refuses_what_the_key_or_the_role_does_not_allow(
 def test_an_access_token_opens_no_other_door(agent: Agent, alice: Person) -> None:
     app = App()
     token = app.sign_in(alice.browser(), url("/mcp/acme/admin"), grant=("aster:manage",))["access_token"]
-    from rest_framework.test import APIClient
-
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
     assert client.get("/api/v1/connected_apps").status_code == 401

@@ -124,6 +124,8 @@ def test_a_code_does_nothing_once_its_app_was_revoked(agent: Agent, app: App, bo
     code = app.allow(bob.browser(), agent.gateway_url)["code"]
     revoke(ConnectedApp.objects.get(), actor=bob.actor)
     assert refused(app.exchange(code))
+    app.allow(bob.browser(), agent.gateway_url)
+    assert refused(app.exchange(code))
     assert not AccessToken.objects.exists()
 
 
