@@ -15,6 +15,7 @@ from mcp.client.auth import AuthorizationCodeResult, OAuthClientProvider
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.auth import OAuthClientInformationFull, OAuthClientMetadata, OAuthToken
 
+from agents.authorization_server.connected_apps import revoke
 from agents.models import Agent, ConnectedApp
 from agents.services.agents import save_agent
 from integrations.models import McpServer
@@ -123,5 +124,5 @@ def test_a_later_start_asks_nobody_and_after_a_revocation_it_asks_again(aster: s
     kept, person = Kept(), AtTheBrowser(bob)
     assert run(agent, kept, person, names)
     assert run(agent, kept, person, names) and person.opened == 1
-    ConnectedApp.objects.all().delete()
+    revoke(ConnectedApp.objects.get(), actor=bob.actor)
     assert run(agent, kept, person, names) and person.opened == 2
