@@ -67,8 +67,15 @@ class Gateway:
         read = _Body(receive)
         if scope["method"] == "POST" and self._is_expected(headers):
             body = await read.whole()
+            if read.has_left:
+                return
             plain = read_plain(headers, body) if body is not None else None
-            answer = await self._answer(plain, caller, read) if plain else None
+            try:
+                answer = await self._answer(plain, caller, read) if plain else None
+            except asyncio.CancelledError:
+                if not read.has_left:
+                    raise
+                return
             if answer is not None:
                 await _send_json(send, answer)
                 return
@@ -101,7 +108,7 @@ class Gateway:
         return (
             (host in self._hosts or f"{host.rpartition(':')[0]}:*" in self._hosts)
             and (not origin or origin in self._origins)
-            and headers.get("content-type", "").lower().startswith("application/json")
+            and headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         )
 
 
@@ -112,6 +119,7 @@ class _Body:
         self._receive = receive
         self._read: list[Message] = []
         self._watching: asyncio.Task[None] | None = None
+        self.has_left = False  # the client: nobody waits for an answer any more
 
     async def whole(self) -> bytes | None:
         """The body; None if it is too large or the client has left."""
@@ -125,7 +133,8 @@ class _Body:
             self._read.append(message)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-        return b"".join(parts) if message["type"] == "http.request" and size <= MAX_BODY else None
+        self.has_left = message["type"] == "http.disconnect"
+        return b"".join(parts) if not self.has_left and size <= MAX_BODY else None
 
     async def again(self) -> Message:
         return self._read.pop(0) if self._read else await self._receive()
@@ -142,6 +151,7 @@ class _Body:
     async def _await_end(self, task: asyncio.Task[Any]) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self.has_left = True
         task.cancel()
 
 

@@ -12,8 +12,15 @@ from functools import lru_cache
 from typing import Any
 
 from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_NAME_HEADER, MCP_PROTOCOL_VERSION_HEADER
-from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    PROTOCOL_VERSION_META_KEY,
+    ClientCapabilities,
+    Implementation,
+)
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_MODERN_VERSION
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 CALL, LIST = "tools/call", "tools/list"
@@ -73,19 +80,26 @@ def _is_plain_modern(headers: Mapping[str, str], method: str, params: Mapping[st
         return False
     return (
         meta.get(PROTOCOL_VERSION_META_KEY) == LATEST_MODERN_VERSION
-        and _is_capabilities(meta.get(CLIENT_CAPABILITIES_META_KEY))
-        and isinstance(meta.get(CLIENT_INFO_META_KEY), dict | None)
+        and _is_of(ClientCapabilities, meta.get(CLIENT_CAPABILITIES_META_KEY, 0))
+        and _is_of(Implementation, meta.get(CLIENT_INFO_META_KEY))
         and headers.get(MCP_METHOD_HEADER) == method
         and (method == LIST or headers.get(MCP_NAME_HEADER) == params.get("name"))
     )
 
 
-def _is_capabilities(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
+def _is_of(kind: type[BaseModel], said: object) -> bool:
+    """Whether the SDK's server can read what a client says of itself."""
+    if said is None or said == {}:
+        return kind is (Implementation if said is None else ClientCapabilities)
+    try:
+        kind.model_validate(said, by_name=False)
+    except ValidationError:
+        return False
+    return True
 
 
 def _is_plain_legacy(version: str, params: Mapping[str, Any]) -> bool:
-    return version in HANDSHAKE_PROTOCOL_VERSIONS and not params.get("_meta")
+    return version in HANDSHAKE_PROTOCOL_VERSIONS and params.get("_meta") in (None, {})
 
 
 @lru_cache(maxsize=64)

@@ -34,6 +34,7 @@ from integrations.services.held import Held, Holder, load_held
 
 log = logging.getLogger(__name__)
 SERVER_INFO = {"name": "aster", "version": __version__}
+MOST_PAGES = 64
 _STAMP = {SERVER_INFO_META_KEY: SERVER_INFO}
 
 
@@ -144,7 +145,11 @@ def _listing(request: PlainRequest, caller: Caller) -> bytes | None:
             return None
         listed = [tool for each in page if (tool := eras.tool_for_client(each.definition, modern=request.is_modern))]
         result: dict[str, Any] = {"tools": listed, **({"nextCursor": following} if following else {})}
-        known = rules.pages[key] = _encoded({**result, "ttlMs": 0, "cacheScope": "private"}, request)
+        if request.is_modern:
+            result |= {"ttlMs": 0, "cacheScope": "private"}
+        known = _encoded(result, request)
+        if len(rules.pages) < MOST_PAGES:  # anybody can make up a cursor
+            rules.pages[key] = known
     return known
 
 
