@@ -113,13 +113,17 @@ class Leased(Generic[K, V]):
         try:
             while self._leases:
                 await asyncio.sleep(RENEWED_SECONDS)
-                self._drop_unused()
-                try:
-                    await in_db_thread(self._store, dict.fromkeys(self._leases))
-                except Exception:  # the leases run out, and whoever asks next hears why
-                    log.exception("What the gateway knows could not be read again")
+                await self.renew()
         finally:
             self._keeper = None
+
+    async def renew(self) -> None:
+        """One round of what goes on in the background."""
+        self._drop_unused()
+        try:
+            await in_db_thread(self._store, dict.fromkeys(self._leases))
+        except Exception:  # the leases run out, and whoever asks next hears why
+            log.exception("What the gateway knows could not be read again")
 
     def _drop_unused(self) -> None:
         oldest = self._clock() - KEPT_SECONDS
