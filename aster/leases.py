@@ -55,11 +55,13 @@ class Leased(Generic[K, V]):
     """Values by key. `read` gets the wanted keys, each with the value known so far or None, and gives those there are.
 
     It runs in a database thread, and may give the known value back where nothing has changed. For one event loop;
-    call `close()` when it ends.
+    call `close()` when it ends. `clock` in seconds; only tests have another than the process's.
     """
 
-    def __init__(self, read: Callable[[Mapping[K, V | None]], Mapping[K, V]]) -> None:
-        self._read = read
+    def __init__(
+        self, read: Callable[[Mapping[K, V | None]], Mapping[K, V]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read, self._clock = read, clock
         self._leases: dict[K, _Lease[V]] = {}
         self._missing = Grouped(self._read_missing)
         self._keeper: asyncio.Task[None] | None = None
@@ -69,7 +71,7 @@ class Leased(Generic[K, V]):
         lease = self._leases.get(key)
         if lease is None or lease.change != _changed:
             return None
-        now = time.monotonic()
+        now = self._clock()
         if now - lease.read_at > BELIEVED_SECONDS:
             return None
         lease.used_at = now
@@ -89,13 +91,13 @@ class Leased(Generic[K, V]):
             self._keeper.cancel()
 
     def _read_missing(self, keys: list[K]) -> list[V | None]:
-        self._store(dict.fromkeys(keys))
-        found = [self._leases.get(key) for key in keys]
-        return [lease.value if lease else None for lease in found]
+        # Not from the leases: what was read before a change may have been put there meanwhile.
+        found = self._store(dict.fromkeys(keys))
+        return [found.get(key) for key in keys]
 
-    def _store(self, keys: Mapping[K, None]) -> None:
+    def _store(self, keys: Mapping[K, None]) -> Mapping[K, V]:
         # Whatever changes while this reads counts as changed after it.
-        read_at, change = time.monotonic(), _changed
+        read_at, change = self._clock(), _changed
         known = {key: (lease.value if (lease := self._leases.get(key)) else None) for key in keys}
         found = self._read(known)
         for key in keys:
@@ -105,21 +107,26 @@ class Leased(Generic[K, V]):
                 self._leases[key] = _Lease(found[key], read_at, change, used_at)
             else:
                 self._leases.pop(key, None)
+        return found
 
     async def _keep(self) -> None:
         try:
             while self._leases:
                 await asyncio.sleep(RENEWED_SECONDS)
-                self._drop_unused()
-                try:
-                    await in_db_thread(self._store, dict.fromkeys(self._leases))
-                except Exception:  # the leases run out, and whoever asks next hears why
-                    log.exception("What the gateway knows could not be read again")
+                await self.renew()
         finally:
             self._keeper = None
 
+    async def renew(self) -> None:
+        """One round of what goes on in the background."""
+        self._drop_unused()
+        try:
+            await in_db_thread(self._store, dict.fromkeys(self._leases))
+        except Exception:  # the leases run out, and whoever asks next hears why
+            log.exception("What the gateway knows could not be read again")
+
     def _drop_unused(self) -> None:
-        oldest = time.monotonic() - KEPT_SECONDS
+        oldest = self._clock() - KEPT_SECONDS
         leases = list(self._leases.items())  # another thread may add some meanwhile
         by_use = sorted(leases, key=lambda item: item[1].used_at, reverse=True)
         for number, (key, lease) in enumerate(by_use):

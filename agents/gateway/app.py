@@ -81,6 +81,8 @@ class Gateway:
         read = _Body(receive)
         if scope["method"] == "POST" and self._is_expected(headers):
             body = await read.whole()
+            if read.has_left:
+                return
             plain = read_plain(headers, body) if body is not None else None
             if plain and await self._answered(plain, caller, read, Reply(send, plain)):
                 return
@@ -97,6 +99,10 @@ class Gateway:
         try:
             wanted = plain.progress_token is not None
             response = await self._relay.answer(plain, caller, reply.progress if wanted else None)
+        except asyncio.CancelledError:
+            if not read.has_left:
+                raise
+            return True
         finally:
             watch.cancel()
             for task in attending:
@@ -122,7 +128,7 @@ class Gateway:
         return (
             (host in self._hosts or f"{host.rpartition(':')[0]}:*" in self._hosts)
             and (not origin or origin in self._origins)
-            and headers.get("content-type", "").lower().startswith("application/json")
+            and headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
         )
 
 
@@ -132,6 +138,7 @@ class _Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._read: list[Message] = []
+        self.has_left = False  # the client: nobody waits for an answer any more
 
     async def whole(self) -> bytes | None:
         """The body; None if it is too large or the client has left."""
@@ -145,7 +152,8 @@ class _Body:
             self._read.append(message)
             parts.append(message.get("body", b""))
             size += len(parts[-1])
-        return b"".join(parts) if message["type"] == "http.request" and size <= MAX_BODY else None
+        self.has_left = message["type"] == "http.disconnect"
+        return b"".join(parts) if not self.has_left and size <= MAX_BODY else None
 
     async def again(self) -> Message:
         return self._read.pop(0) if self._read else await self._receive()
@@ -154,6 +162,7 @@ class _Body:
         """Wait until the client has gone."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self.has_left = True
 
 
 async def _attend(call: asyncio.Task[Any] | None, read: _Body, reply: Reply) -> None:

@@ -53,17 +53,19 @@ def result_for_client(result: Mapping[str, Any], *, modern: bool) -> dict[str, A
     if _is_plain(kept):
         return kept
     try:
-        types.CallToolResult.model_validate(kept)
+        read = types.CallToolResult.model_validate(kept)
     except ValidationError:
         return tool_error("The server's answer is not a tool result that can be passed on.")
-    return kept
+    # A null in the place of something optional is an error to many clients.
+    written: dict[str, Any] = read.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
+    return written
 
 
 def _is_plain(result: Mapping[str, Any]) -> bool:
     """Texts alone: most results, and nothing that could be wrong with them."""
     if result.keys() - _PLAIN or not isinstance(result.get("isError", False), bool):
         return False
-    if not isinstance(result.get("structuredContent"), dict | None):
+    if not isinstance(result.get("structuredContent", {}), dict):
         return False
     return all(
         isinstance(each, dict) and each.keys() == _TEXT and each["type"] == "text" and isinstance(each["text"], str)

@@ -12,8 +12,15 @@ from functools import lru_cache
 from typing import Any
 
 from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_NAME_HEADER, MCP_PROTOCOL_VERSION_HEADER
-from mcp_types import CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
+from mcp_types import (
+    CLIENT_CAPABILITIES_META_KEY,
+    CLIENT_INFO_META_KEY,
+    PROTOCOL_VERSION_META_KEY,
+    ClientCapabilities,
+    Implementation,
+)
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_MODERN_VERSION
+from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from agents.gateway.handshake import URL_ERROR_VERSION, opens_urls
@@ -99,17 +106,16 @@ def _declared_by_modern(
     headers: Mapping[str, str], method: str, params: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> Mapping[str, Any] | None:
     """2026-07-28: the headers say what the body says, and `_meta` holds what it must and nothing more to act on."""
-    declared = meta.get(CLIENT_CAPABILITIES_META_KEY)
+    declared = meta.get(CLIENT_CAPABILITIES_META_KEY, 0)
     matches = (
         not meta.keys() - _MODERN_META
         and meta.get(PROTOCOL_VERSION_META_KEY) == LATEST_MODERN_VERSION
-        and isinstance(meta.get(CLIENT_INFO_META_KEY), dict | None)
+        and _is_of(ClientCapabilities, declared)
+        and _is_of(Implementation, meta.get(CLIENT_INFO_META_KEY))
         and headers.get(MCP_METHOD_HEADER) == method
         and (method == LIST or headers.get(MCP_NAME_HEADER) == params.get("name"))
     )
-    if not matches or not isinstance(declared, dict) or not all(isinstance(each, dict) for each in declared.values()):
-        return None
-    return declared
+    return declared if matches and isinstance(declared, dict) else None
 
 
 def _declared_by_legacy(headers: Mapping[str, str], version: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -117,6 +123,17 @@ def _declared_by_legacy(headers: Mapping[str, str], version: str, meta: Mapping[
         return None
     opens = version == URL_ERROR_VERSION and opens_urls(headers)
     return {"elicitation": {"url": {}}} if opens else {}
+
+
+def _is_of(kind: type[BaseModel], said: object) -> bool:
+    """Whether the SDK's server can read what a client says of itself."""
+    if said is None or said == {}:
+        return kind is (Implementation if said is None else ClientCapabilities)
+    try:
+        kind.model_validate(said, by_name=False)
+    except ValidationError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=64)

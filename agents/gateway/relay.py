@@ -37,6 +37,7 @@ from integrations.services.held import Held, Holder, load_held
 
 log = logging.getLogger(__name__)
 SERVER_INFO = {"name": "aster", "version": __version__}
+MOST_PAGES = 64
 _STAMP = {SERVER_INFO_META_KEY: SERVER_INFO}
 
 
@@ -163,7 +164,9 @@ def _listing(request: PlainRequest, caller: Caller) -> bytes | None:
         result: dict[str, Any] = {"tools": listed, **({"nextCursor": following} if following else {})}
         # What an agent offers hangs on the organization's settings: nobody may keep it for others (Caching, private).
         caching = {"ttlMs": 0, "cacheScope": "private"} if request.is_modern else {}
-        known = rules.pages[key] = _encoded({**result, **caching}, request)
+        known = _encoded({**result, **caching}, request)
+        if len(rules.pages) < MOST_PAGES:  # anybody can make up a cursor
+            rules.pages[key] = known
     return known
 
 

@@ -31,19 +31,19 @@ class CallLog:
     """For one event loop; `aclose()` stores what waits. A row that cannot be stored keeps its call waiting."""
 
     def __init__(self) -> None:
-        self._waiting: list[Row] = []
-        self._oldest = 0.0
+        self._waiting: list[tuple[float, Row]] = []
+        self._storing_since = 0.0  # when the oldest of those was noted that are being stored; 0: none is
         self._writer: asyncio.Task[None] | None = None
         self._stored = asyncio.Event()
 
     async def note(self, row: Row) -> None:
         """Have a row stored soon. Waits while storing lags behind: what a crash may cost stays what it is."""
-        if not self._waiting:
-            self._oldest = time.monotonic()
-        self._waiting.append(row)
+        now = time.monotonic()
+        self._waiting.append((now, row))
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write())
-        if settings.ASTER_CALLS_WRITTEN_THROUGH or time.monotonic() - self._oldest > LOSABLE_SECONDS:
+        oldest = self._storing_since or self._waiting[0][0]
+        if settings.ASTER_CALLS_WRITTEN_THROUGH or now - oldest > LOSABLE_SECONDS:
             await self._stored.wait()
 
     async def aclose(self) -> None:
@@ -55,9 +55,12 @@ class CallLog:
             if not settings.ASTER_CALLS_WRITTEN_THROUGH:
                 await asyncio.sleep(PAUSE_SECONDS)
             stored, self._stored = self._stored, asyncio.Event()
-            rows, self._waiting = self._waiting, []
+            noted, self._waiting = self._waiting, []
+            self._storing_since = noted[0][0]
+            rows = [row for _, row in noted]
             for start in range(0, len(rows), MOST_AT_ONCE):
                 await self._store(rows[start : start + MOST_AT_ONCE])
+            self._storing_since = 0.0
             stored.set()
         self._writer = None
 

@@ -43,8 +43,11 @@ class Pool:
         policy: Policy | None = None,
         resolver: Resolver = resolve_with_system,
         connector: httpcore2.AsyncNetworkBackend | None = None,
+        most_per_lane: int = MAX_PER_LANE,
+        most_idle: int = MAX_IDLE,
     ) -> None:
         self._policy = policy
+        self._most_per_lane, self._most_idle = most_per_lane, most_idle
         self._backend = AsyncGuardedBackend(policy, resolver, connector or AsyncioBackend())
         self._lanes: dict[tuple[Hashable, Hashable], _Lane] = {}
         self._idle = 0
@@ -65,8 +68,12 @@ class Pool:
         key = (place.origin, lane)
         found = self._lanes.get(key)
         if found is None:
-            found = self._lanes[key] = _Lane(key)
-        await found.enter()
+            found = self._lanes[key] = _Lane(key, self._most_per_lane)
+        try:
+            await found.enter()
+        except BaseException:
+            self._forget_unused(found)
+            raise
         while found.idle:
             wire = found.idle.pop()
             self._idle -= 1
@@ -81,20 +88,21 @@ class Pool:
 
     def give(self, lane: _Lane, wire: Wire | None) -> None:
         """Take a connection back; one that cannot carry another request is closed."""
+        if self._idle >= self._most_idle:
+            self._drop_stale()
         lane.leave()
         if wire is None:
             pass
-        elif lane.is_kept and wire.is_ready and not wire.is_closed and not self._closed and self._idle < MAX_IDLE:
+        elif (
+            lane.is_kept and wire.is_ready and not wire.is_closed and not self._closed and self._idle < self._most_idle
+        ):
             kept = min(wire.promised or KEEPALIVE_SECONDS, MOST_KEEPALIVE_SECONDS)
             wire.idle_until = time.monotonic() + kept
             lane.idle.append(wire)
             self._idle += 1
         else:
             wire.close()
-        if not lane.idle and not lane.busy:
-            self._lanes.pop(lane.key, None)
-        elif self._idle >= MAX_IDLE:
-            self._drop_stale()
+        self._forget_unused(lane)
 
     def _drop_stale(self) -> None:
         now = time.monotonic()
@@ -102,8 +110,11 @@ class Pool:
             while lane.idle and (lane.idle[0].idle_until < now or lane.idle[0].is_closed):
                 lane.idle.popleft().close()
                 self._idle -= 1
-            if not lane.idle and not lane.busy:
-                self._lanes.pop(lane.key, None)
+            self._forget_unused(lane)
+
+    def _forget_unused(self, lane: _Lane) -> None:
+        if not lane.idle and not lane.busy and self._lanes.get(lane.key) is lane:
+            del self._lanes[lane.key]
 
     async def _dial(self, place: _Place) -> Wire:
         scheme, host, port = place.origin
@@ -111,7 +122,8 @@ class Pool:
         stream = await self._backend.connect_tcp(host, port, timeout=CONNECT_SECONDS)
         if scheme == "https":
             stream = await stream.start_tls(tls_context(), host, timeout=max(0.0, ends - time.monotonic()))
-        if stream.get_extra_info("is_readable"):
+        # Of TLS only what it has opened: session tickets come unasked (RFC 8446 §4.6.1).
+        if stream.get_extra_info("has_arrived" if scheme == "https" else "is_readable"):
             await stream.aclose()
             raise httpcore2.RemoteProtocolError("The server spoke before it was asked, or closed the connection.")
         return Wire.over(stream.get_extra_info("transport"))
@@ -128,10 +140,10 @@ class Pool:
 class _Lane:
     """The connections of one origin and one set of credentials: idle ones, how many are out, who waits for one."""
 
-    __slots__ = ("busy", "idle", "key", "waiting")
+    __slots__ = ("busy", "idle", "key", "most", "waiting")
 
-    def __init__(self, key: tuple[Hashable, Hashable]) -> None:
-        self.key = key
+    def __init__(self, key: tuple[Hashable, Hashable], most: int) -> None:
+        self.key, self.most = key, most
         self.idle: deque[Wire] = deque()
         self.busy = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
@@ -142,7 +154,7 @@ class _Lane:
 
     async def enter(self) -> None:
         """Take a place among the busy ones. Whoever waited longest gets the one that becomes free."""
-        if self.busy < MAX_PER_LANE:
+        if self.busy < self.most:
             self.busy += 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -201,6 +201,8 @@ class _Stream(httpcore2.AsyncNetworkStream):
                 return self._is_readable() if self._looks_again() else self._has_arrived()
             case "is_readable_now":
                 return self._is_readable()
+            case "has_arrived":  # the same, as far as the loop has heard
+                return self._has_arrived()
             case "transport":  # for whoever takes the connection over (`pool`)
                 return self._transport
             case "client_addr":

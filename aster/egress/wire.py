@@ -30,7 +30,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e]*").fullmatch
 def encode_headers(headers: Mapping[str, str]) -> list[bytes]:
     """Header lines as they are sent. Raises httpx2.LocalProtocolError, which quotes nothing: it may be a credential."""
     return [
-        _encode_line(name, value) if name == "Authorization" else _encode_known(name, value)
+        _encode_line(name, value) if name == "Authorization" or len(value) > _LONG else _encode_known(name, value)
         for name, value in headers.items()
     ]
 
@@ -41,6 +41,8 @@ def _encode_line(name: str, value: str) -> bytes:
     return f"{name}: {value}\r\n".encode("ascii")
 
 
+# Arguments may be headers too, of any length: not worth remembering.
+_LONG = 200
 _encode_known = lru_cache(maxsize=4096)(_encode_line)  # most of a call's headers are those of the one before
 
 
@@ -142,8 +144,8 @@ class Wire(asyncio.Protocol):
         self._answer: Answer | None = None
         self._here: asyncio.Future[Answer] | None = None
         self._limit = MAX_RESPONSE_BYTES
-        self._head_bytes = 0
-        self._is_interim = self._in_head = self._keeps_alive = False
+        self._unsaid_bytes = 0  # heads, trailers, framing: what has come since the last piece of a body
+        self._is_interim = self._keeps_alive = False
         self._ends_with_connection = self._is_paused = False
         self.is_closed = False
         self.is_ready = False  # the last answer was read to its end, and nothing was said beyond it
@@ -163,8 +165,8 @@ class Wire(asyncio.Protocol):
         """Send a whole request. Raises httpx2.TransportError (ReadError, RemoteProtocolError, ResponseTooLarge)."""
         if self.is_closed or self._transport is None:
             raise httpx2.WriteError("The connection is closed.")
-        self._answer, self._limit, self._head_bytes = Answer(self), limit, 0
-        self.is_ready, self._in_head = False, True
+        self._answer, self._limit, self._unsaid_bytes = Answer(self), limit, 0
+        self.is_ready = False
         self._here = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._here
@@ -193,13 +195,12 @@ class Wire(asyncio.Protocol):
         if self._answer is None:  # nobody has asked
             self.close()
             return
-        if self._in_head:
-            self._head_bytes += len(data)
+        self._unsaid_bytes += len(data)
         try:
             self._parser.feed_data(data)
-            if self._in_head and self._head_bytes > _HEAD_BYTES:
+            if self._unsaid_bytes > _HEAD_BYTES:
                 raise httpx2.RemoteProtocolError("The head of the answer is too large.")
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             # What our own callbacks raise comes wrapped.
             cause = error.__context__ if isinstance(error.__context__, httpx2.TransportError) else None
             self._fail(cause or httpx2.RemoteProtocolError("The answer is not valid HTTP."))
@@ -240,7 +241,7 @@ class Wire(asyncio.Protocol):
         if self._is_interim:
             answer.headers.clear()
             return
-        self._in_head = False
+        self._unsaid_bytes = 0
         answer.begin(self._limit)
         self._keeps_alive = self._parser.should_keep_alive()
         if said := _TIMEOUT(answer.header("keep-alive")):
@@ -251,6 +252,7 @@ class Wire(asyncio.Protocol):
             self._arrived()
 
     def on_body(self, body: bytes) -> None:
+        self._unsaid_bytes = 0
         if self._answer:
             self._answer.take(body, self._limit)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ SWEEP_SECONDS = 5.0
 MOST_KEPT = 200
 
 
-@dataclass
+@dataclass(eq=False)
 class _Kept:
     target: Target
     session: Session
@@ -30,10 +30,12 @@ class _Kept:
 
 
 class KeptSessions:
-    """For one event loop; `aclose()` when it ends."""
+    """For one event loop; `aclose()` when it ends. `clock` in seconds; only tests have another one."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, sweep_seconds: float = SWEEP_SECONDS) -> None:
+        self._clock, self._sweep_seconds = clock, sweep_seconds
         self._kept: dict[Hashable, _Kept] = {}
+        self._open: list[_Kept] = []  # retired ones too, while a call goes over them
         self._sweeper: asyncio.Task[None] | None = None
         self._closing = set[asyncio.Task[None]]()
 
@@ -44,10 +46,11 @@ class KeptSessions:
         Raises what open_target() raises.
         """
         kept = self._kept.get(key)
-        if kept is None or kept.target is not target:
+        if kept is None or not (kept.target is target or kept.target == target):
             if kept:
                 self._retire(key, kept)
             kept = self._kept[key] = _Kept(target, Session(target))
+            self._open.append(kept)
             self._make_room()
         kept.users += 1
         if self._sweeper is None:
@@ -58,15 +61,16 @@ class KeptSessions:
             yield kept.session
         finally:
             kept.users -= 1
-            kept.used_at = time.monotonic()
+            kept.used_at = self._clock()
             if kept.is_retired:
                 self._retire(key, kept)
 
     async def aclose(self) -> None:
         if self._sweeper:
             self._sweeper.cancel()
-        for key, kept in list(self._kept.items()):
-            self._retire(key, kept)
+        self._kept.clear()
+        for kept in list(self._open):
+            self._close(kept)  # calls that still go over it fail: a process must not outlive this one
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -82,14 +86,19 @@ class KeptSessions:
             del self._kept[key]
         kept.is_retired = True
         if not kept.users:
+            self._close(kept)
+
+    def _close(self, kept: _Kept) -> None:
+        if kept in self._open:
+            self._open.remove(kept)
             task = asyncio.create_task(kept.session.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
     async def _sweep(self) -> None:
         while self._kept:
-            await asyncio.sleep(SWEEP_SECONDS)
-            oldest = time.monotonic() - IDLE_SECONDS
+            await asyncio.sleep(self._sweep_seconds)
+            oldest = self._clock() - IDLE_SECONDS
             for key, kept in list(self._kept.items()):
                 if not kept.users and kept.used_at < oldest:
                     self._retire(key, kept)

@@ -82,6 +82,9 @@ class Session:
         self.target = target
         self._channel: AnyChannel | None = None
         self._repairing = asyncio.Lock()
+        # How many requests each channel carries, and those that are replaced but still carry some
+        self._carried: dict[AnyChannel, int] = {}
+        self._replaced = set[AnyChannel]()
         self._listed: dict[str, KnownTool] = {}
 
     @property
@@ -181,6 +184,8 @@ class Session:
         return await self._retry(lambda: self._connect("", None))
 
     async def close(self, *, politely: bool = True) -> None:
+        while self._replaced:
+            await self._replaced.pop().close(politely=False)
         if self._channel:
             await self._channel.close(politely=politely)
 
@@ -339,7 +344,7 @@ class Session:
         channel = self._live
         was_assumed = channel.is_assumed
         try:
-            return await channel.request(method, params, **options)
+            return await self._send_over(channel, method, params, options)
         except Refusal as refusal:
             if lost_session(refusal, self.target):
                 # The server answers 404 instead of looking at the request, so sending it again repeats nothing
@@ -356,7 +361,21 @@ class Session:
                     raise
             else:
                 raise
-        return await self._live.request(method, params, **options)
+        return await self._send_over(self._live, method, params, options)
+
+    async def _send_over(
+        self, channel: AnyChannel, method: str, params: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        self._carried[channel] = self._carried.get(channel, 0) + 1
+        try:
+            return await channel.request(method, params, **options)
+        finally:
+            self._carried[channel] -= 1
+            if not self._carried[channel]:
+                del self._carried[channel]
+                if channel in self._replaced:
+                    self._replaced.discard(channel)
+                    await channel.close(politely=False)
 
     async def _changes_era(self, channel: AnyChannel) -> bool:
         await self._repair(channel, "", None)
@@ -367,7 +386,10 @@ class Session:
         async with self._repairing:
             if self._channel is not broken:
                 return
-            await broken.close(politely=False)
+            if broken in self._carried:
+                self._replaced.add(broken)  # other calls still wait for what the server says to them
+            else:
+                await broken.close(politely=False)
             try:
                 self._channel = await self._connect(era, discover)
             except Refusal as refusal:

@@ -10,6 +10,7 @@ from django.db.models import Q
 
 from aster.rows import stored_rows
 from integrations.mcp_client import Session
+from integrations.mcp_client.target import TokenSource
 from integrations.models import Connection, McpServer
 from integrations.services.access import held_token
 from integrations.services.targets import build_target
@@ -26,13 +27,17 @@ class Held:
     row: dict[str, Any] = field(repr=False)
     used: object = None
     _sessions: dict[int, tuple[McpServer, Session]] = field(default_factory=dict, repr=False)
+    _token: TokenSource = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # One for all its targets: those of a server that has not changed are equal, and what is open stays open.
+        self._token = held_token(self.connection)
 
     def session(self, server: McpServer) -> Session:
         """A session at `server` with this connection, made once for the same row of it; it may not be open yet."""
         known = self._sessions.get(server.pk)
         if known is None or known[0] is not server:
-            source = held_token(self.connection)
-            session = Session(build_target(server, token_of=source, connection=self.connection))
+            session = Session(build_target(server, token_of=self._token, connection=self.connection))
             known = self._sessions[server.pk] = (server, session)
         return known[1]
 
