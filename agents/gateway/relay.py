@@ -31,7 +31,7 @@ from aster import __version__
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound
 from aster.leases import Leased
-from integrations.mcp_client import KeptSessions, Rounds, Session, asks_for_input
+from integrations.mcp_client import KeptSessions, Rounds, Session, asks_for_input, open_target
 from integrations.services.access import require_connection
 from integrations.services.held import Held, Holder, load_held
 
@@ -116,21 +116,21 @@ class Relay:
             return None
         server, auth, connection = found.server, found.server.auth_config, None
         if auth is None or not auth.is_oauth:
-            session = rules.session(server)
+            target = rules.target(server)
         else:
             held = await self._held.ask((auth.pk, actor.person.pk if auth.needs_person else None))
             if held is None:
                 return None
-            connection, session = held.connection, held.session(server)
+            connection, target = held.connection, held.target(server)
             try:
                 require_connection(server, actor, known={server.pk: connection})
             except ConnectionRequired:
                 return None
-        ready = ReadyCall(server, found.tool.name, rules.known_tool(found), connection, session.target)
-        if not session.needs_closing:
-            return ready, session
+        ready = ReadyCall(server, found.tool.name, rules.known_tool(found), connection, target)
+        if not target.costs_to_open:
+            return ready, open_target(target)
         whose = (server.pk, actor.user and actor.user.pk, connection and connection.pk)
-        return ready, self._kept.use(whose, session.target)
+        return ready, self._kept.use(whose, target)
 
 
 def _is_in_order(rules: Rules, found: AgentTool, actor: Actor) -> bool:

@@ -14,7 +14,7 @@ from agents.services.agents import assigned_servers
 from agents.services.calls import AgentTool
 from agents.services.endpoints import Endpoint
 from aster.rows import stored_rows
-from integrations.mcp_client import KnownTool, Session
+from integrations.mcp_client import KnownTool, Target
 from integrations.models import AuthConfig, McpServer, Tool
 from integrations.services.targets import build_target
 
@@ -33,7 +33,7 @@ class Rules:
     version: tuple[Any, ...] = field(repr=False)
     # What was put together from them once
     pages: dict[Hashable, bytes] = field(default_factory=dict, repr=False)
-    _sessions: dict[int, Session] = field(default_factory=dict, repr=False)
+    _targets: dict[int, Target] = field(default_factory=dict, repr=False)
     _known: dict[str, KnownTool] = field(default_factory=dict, repr=False)
 
     def endpoint(self, slug: str | None) -> Endpoint | None:
@@ -43,12 +43,12 @@ class Rules:
         server = next((each for each in self.servers.values() if each.slug == slug), None)
         return Endpoint(self.agent, server) if server else None
 
-    def session(self, server: McpServer) -> Session:
-        """A session at a server that takes no personal token, made once; it may not be open yet."""
-        session = self._sessions.get(server.pk)
-        if session is None:
-            session = self._sessions[server.pk] = Session(build_target(server))
-        return session
+    def target(self, server: McpServer) -> Target:
+        """What reaches a server that takes no personal token, put together once."""
+        target = self._targets.get(server.pk)
+        if target is None:
+            target = self._targets[server.pk] = build_target(server)
+        return target
 
     def known_tool(self, found: AgentTool) -> KnownTool:
         known = self._known.get(found.name)

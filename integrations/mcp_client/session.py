@@ -88,19 +88,6 @@ class Session:
         self._listed: dict[str, KnownTool] = {}
 
     @property
-    def needs_closing(self) -> bool:
-        """Whether it holds more than kept connections do: a handshake, a stream, a process."""
-        return self.target.era != "modern" or self.target.transport != "streamable_http"
-
-    async def __aenter__(self) -> Session:
-        """For one call of several over the same session: it is opened by the first, and stays open."""
-        await self.open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-    @property
     def era(self) -> Era:
         return self._live.era
 

@@ -44,6 +44,11 @@ class Target:
     lane: Hashable = field(default=None, repr=False)
 
     @property
+    def costs_to_open(self) -> bool:
+        """Whether a session there holds more than kept connections do: a handshake, a stream, a process."""
+        return self.era != "modern" or self.transport != "streamable_http"
+
+    @property
     def has_credentials(self) -> bool:
         return bool(self.headers) or self.token is not None
 

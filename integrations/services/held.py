@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import Q
 
 from aster.rows import stored_rows
-from integrations.mcp_client import Session
+from integrations.mcp_client import Target
 from integrations.mcp_client.target import TokenSource
 from integrations.models import Connection, McpServer
 from integrations.services.access import held_token
@@ -26,19 +26,20 @@ class Held:
     connection: Connection
     row: dict[str, Any] = field(repr=False)
     used: object = None
-    _sessions: dict[int, tuple[McpServer, Session]] = field(default_factory=dict, repr=False)
+    _targets: dict[int, tuple[McpServer, Target]] = field(default_factory=dict, repr=False)
     _token: TokenSource = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         # One for all its targets: those of a server that has not changed are equal, and what is open stays open.
         self._token = held_token(self.connection)
 
-    def session(self, server: McpServer) -> Session:
-        """A session at `server` with this connection, made once for the same row of it; it may not be open yet."""
-        known = self._sessions.get(server.pk)
+    def target(self, server: McpServer) -> Target:
+        """What reaches `server` with this connection, put together once for the same row of it."""
+        known = self._targets.get(server.pk)
         if known is None or known[0] is not server:
-            session = Session(build_target(server, token_of=self._token, connection=self.connection))
-            known = self._sessions[server.pk] = (server, session)
+            source = held_token(self.connection)
+            target = build_target(server, token_of=source, connection=self.connection)
+            known = self._targets[server.pk] = (server, target)
         return known[1]
 
 
