@@ -53,11 +53,11 @@ def result_for_client(result: Mapping[str, Any], *, modern: bool) -> dict[str, A
     if _is_plain(kept):
         return kept
     try:
-        result = types.CallToolResult.model_validate(kept)
+        readable = types.CallToolResult.model_validate(kept)
     except ValidationError:
         return tool_error("The server's answer is not a tool result that can be passed on.")
     # A null in the place of something optional is an error to many clients.
-    return result.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
+    return readable.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True)
 
 
 def _is_plain(result: Mapping[str, Any]) -> bool:
