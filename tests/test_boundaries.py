@@ -146,7 +146,7 @@ def test_odd_addresses_are_refused_calmly(alice: Person, path: str) -> None:
 
 
 def test_a_tool_with_nonsense_in_it_does_not_hide_the_others(alice: Person, aster: str) -> None:
-    from agents.gateway.handlers import _for_client
+    from agents.gateway.eras import tool_for_client
 
     plain = {"name": "x", "inputSchema": {"type": "object"}}
     for odd in (
@@ -157,6 +157,6 @@ def test_a_tool_with_nonsense_in_it_does_not_hide_the_others(alice: Person, aste
         {"outputSchema": []},
         {"description": []},
     ):
-        tool = _for_client({**plain, **odd}, modern=True)
-        assert tool is not None and tool.name == "x"
+        tool = tool_for_client({**plain, **odd}, modern=True)
+        assert tool is not None and tool["name"] == "x"
     assert APIClient().get("/healthz").status_code == 200
