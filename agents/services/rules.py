@@ -104,7 +104,9 @@ def _server_versions(pks: Collection[int]) -> dict[int, tuple[Any, ...]]:
     configs = {row["id"]: tuple(row.values()) for row in stored_rows(AuthConfig.objects.filter(pk__in=signs_in))}
     # store_tools() stamps the server's row; accepting a change moves the other two.
     tools = Tool.objects.filter(server__in=pks).values("server_id").order_by("server_id")
-    counted = tools.annotate(known=Count("pk"), waiting=Count("changed_definition"), changed=Max("changed_at"))
+    counted = tools.annotate(
+        known=Count("pk"), waiting=Count("changed_definition"), changed=Max("changed_at"), gone=Count("gone_at")
+    )
     stamps = {row["server_id"]: tuple(row.values()) for row in counted} if pks else {}
     return {
         pk: (tuple(row.values()), configs.get(row["auth_config_id"]), stamps.get(pk)) for pk, row in servers.items()

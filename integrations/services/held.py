@@ -37,8 +37,7 @@ class Held:
         """What reaches `server` with this connection, put together once for the same row of it."""
         known = self._targets.get(server.pk)
         if known is None or known[0] is not server:
-            source = held_token(self.connection)
-            target = build_target(server, token_of=source, connection=self.connection)
+            target = build_target(server, token_of=self._token, connection=self.connection)
             known = self._targets[server.pk] = (server, target)
         return known[1]
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import httpx2
 import pytest
 
+from agents.gateway.plain import LIST, PlainRequest
+from agents.gateway.relay import MOST_PAGES, Caller, Relay
 from agents.models import Agent, ToolCall
 from agents.services.agents import save_agent
+from agents.services.rules import load_rules
 from integrations.models import McpServer
 from integrations.services.servers import save_server
 from tests.conftest import Person
@@ -257,3 +262,37 @@ def test_the_id_comes_back_as_it_was(asking: Asking, prefix: str, version: str) 
         if ways[0] != ways[1]:
             different.append((number, *ways))
     assert not different, different
+
+
+def deep(levels: int) -> Any:
+    return json.loads("[" * levels + "]" * levels)
+
+
+@pytest.mark.parametrize("version", [MODERN, LEGACY])
+def test_what_is_nested_deeply_is_answered_or_refused_the_same_both_ways(
+    asking: Asking, fake: FakeServer, prefix: str, version: str
+) -> None:
+    different = []
+    for levels in (180, *range(190, 202), 230, 260):
+        for arguments, result in (({"a": deep(levels)}, {}), ({}, {"structuredContent": {"a": deep(levels)}})):
+            fake.serve_instead(answering({"content": [TEXT], **result}))
+            call = {"name": f"{prefix}fail", "arguments": arguments}
+            ways = [asking.rpc("tools/call", call, version, detour=detour) for detour in (False, True)]
+            if [status for status, _ in ways] != [ways[1][0]] * 2 or [*ways[0][1]] != [*ways[1][1]]:
+                different.append((levels, bool(result), *(str(each)[:200] for each in ways)))
+    assert not different, different
+
+
+def test_cursors_that_somebody_made_up_take_no_memory(agent: Agent, alice: Person) -> None:
+    rules = load_rules({("acme", agent.slug): None})["acme", agent.slug]
+
+    async def ask() -> None:
+        relay = Relay()
+        for n in range(2 * MOST_PAGES):
+            cursor = urlsafe_b64encode(json.dumps([n, "x"]).encode()).decode()
+            request = PlainRequest(1, LIST, {"cursor": cursor}, True)
+            assert await relay.answer(request, Caller(alice.actor, rules))
+        await relay.aclose()
+
+    asyncio.run(ask())
+    assert len(rules.pages) == MOST_PAGES
