@@ -74,7 +74,8 @@ def read_plain(headers: Mapping[str, str], body: bytes) -> PlainRequest | None:
         return None
     if method not in (CALL, LIST) or params.keys() - _PARAMS[method] or not _has_shape(method, params):
         return None
-    meta, version = params.get("_meta") or {}, headers.get(MCP_PROTOCOL_VERSION_HEADER, "")
+    meta, version = params.get("_meta"), headers.get(MCP_PROTOCOL_VERSION_HEADER, "")
+    meta = {} if meta is None else meta
     if not isinstance(meta, dict):
         return None
     if version == LATEST_MODERN_VERSION:

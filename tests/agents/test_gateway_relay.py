@@ -15,6 +15,7 @@ from agents.gateway.plain import LIST, PlainRequest
 from agents.gateway.relay import MOST_PAGES, Caller, Relay
 from agents.models import Agent, ToolCall
 from agents.services.agents import save_agent
+from agents.services.endpoints import Endpoint
 from agents.services.rules import load_rules
 from integrations.models import McpServer
 from integrations.services.servers import save_server
@@ -290,8 +291,8 @@ def test_cursors_that_somebody_made_up_take_no_memory(agent: Agent, alice: Perso
         relay = Relay()
         for n in range(2 * MOST_PAGES):
             cursor = urlsafe_b64encode(json.dumps([n, "x"]).encode()).decode()
-            request = PlainRequest(1, LIST, {"cursor": cursor}, True)
-            assert await relay.answer(request, Caller(alice.actor, rules))
+            request = PlainRequest(1, LIST, {"cursor": cursor}, "2026-07-28", {})
+            assert await relay.answer(request, Caller(alice.actor, rules, Endpoint(agent)), None)
         await relay.aclose()
 
     asyncio.run(ask())
