@@ -20,10 +20,10 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from agents.gateway.admin.server import build_admin_server
 from agents.gateway.auth import ACTOR, ENDPOINT, Admission, refuse
 from agents.gateway.handlers import build_server
 from agents.gateway.handshake import Handshake, may_be_handshake, refuse_method
+from agents.gateway.late import LateManager
 from agents.gateway.plain import PlainRequest, read_plain
 from agents.gateway.relay import Caller, Relay
 from agents.gateway.reply import Reply
@@ -47,18 +47,17 @@ class Gateway:
         self._manager = StreamableHTTPSessionManager(
             build_server(), json_response=False, stateless=True, security_settings=security
         )
-        self._admin = StreamableHTTPSessionManager(
-            build_admin_server(), json_response=False, stateless=True, security_settings=security
-        )
+        self._admin = LateManager(lambda: _admin_manager(security))
         self._admission = Admission()
         self._relay = Relay()
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        async with keep_async_pool(), self._manager.run(), self._admin.run():
+        async with keep_async_pool(), self._manager.run():
             try:
                 yield
             finally:
+                await self._admin.aclose()
                 self._admission.close()
                 await self._relay.aclose()
 
@@ -72,7 +71,7 @@ class Gateway:
                 raise NotFound("There is nothing at this address.")
             if path[2] == _ADMIN and not path[3]:
                 scope[ACTOR] = await self._admission.admit_to_admin(headers, address, path[1])
-                await self._hand_on(self._admin, scope, receive, send)
+                await self._hand_on(await self._admin.get(), scope, receive, send)
                 return
             caller = await self._admission.admit(headers, address, (path[1], path[2]), path[3])
         except AsterError as error:
@@ -188,6 +187,13 @@ def _headers(scope: Scope) -> dict[str, str]:
         for name in {each for each in names if names.count(each) > 1}:
             del found[name]
     return found
+
+
+def _admin_manager(security: TransportSecuritySettings) -> StreamableHTTPSessionManager:
+    from agents.gateway.admin.server import build_admin_server  # with the serializers of the API
+
+    server = build_admin_server()
+    return StreamableHTTPSessionManager(server, json_response=False, stateless=True, security_settings=security)
 
 
 def _security() -> TransportSecuritySettings:
