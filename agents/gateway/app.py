@@ -111,7 +111,8 @@ class Gateway:
         )
         try:
             wanted = plain.progress_token is not None
-            response = await self._relay.answer(plain, caller, reply.progress if wanted else None)
+            progress = reply.progress if wanted else None
+            response = await self._relay.answer(plain, caller, progress, lambda: reply.has_begun)
         except asyncio.CancelledError:
             if not read.has_left:
                 raise
