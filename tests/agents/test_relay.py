@@ -8,12 +8,14 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 import pytest
 from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
 
 from agents.models import Agent, AgentServer, ToolCall, ToolGrant
 from agents.services.agents import save_agent
@@ -330,3 +332,25 @@ def test_a_call_that_ran_before_the_server_wanted_a_sign_in_is_recorded(
     assert "notifications/progress" in answer.text and "/connect" in answer.text
     row = ToolCall.objects.get()
     assert (row.tool_name, row.outcome) == ("read", "connection_required")
+
+
+def test_a_key_that_is_revoked_while_its_person_connects_calls_nothing(
+    aster: str, alice: Person, clients: Make
+) -> None:
+    fake = scripted_app(tools_list={"tools": [READER]})
+    with agent_at(alice, fake) as agent, ThreadPoolExecutor() as pool:
+        auth = AuthConfig.objects.create(
+            organization=alice.organization, name="Notes", auth_type=AuthType.AUTHORIZATION_CODE
+        )
+        McpServer.objects.update(auth_config=auth)
+        client, other = clients(agent, alice.key()), clients(agent, alice.key())
+        params = {"name": f"{client.prefix}read", "inputResponses": {"connect": {"action": "accept"}}}
+        waiting = pool.submit(client.ask, "tools/call", params)
+        while ApiKey.objects.filter(last_used_at=None).count() > 1:
+            pass
+        ApiKey.objects.update(revoked_at=timezone.now())
+        while other.list().status_code == 200:
+            pass
+        Connection.objects.create(auth_config=auth, user=alice.user, access_token="t")
+        assert "may not act" in waiting.result(20).text
+    assert fake.calls() == [] and ToolCall.objects.get().outcome == "refused"
