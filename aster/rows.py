@@ -1,4 +1,4 @@
-"""Rows as they are stored: to see whether anything changed without making models of them or decrypting a secret."""
+"""Rows as they are stored: read without making models of them or decrypting a secret, and texts that fit into one."""
 
 from __future__ import annotations
 
@@ -19,3 +19,8 @@ def stored_rows(query: QuerySet[Any, Any]) -> list[dict[str, Any]]:
         cursor.execute(sql, params)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
+
+
+def storable(text: str) -> str:
+    """Without the characters that no database takes: NUL and lone surrogates."""
+    return text.replace("\x00", "").encode("utf-8", "replace").decode()

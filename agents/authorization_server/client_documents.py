@@ -51,16 +51,17 @@ def learn_client(client_id: str) -> Application | None:
 
 
 def is_document_url(client_id: str) -> bool:
-    """An https URL with a path, and nothing that would let two URLs be one document (CIMD §3).
+    """An https URL with a path, and nothing that would let two URLs be one document, or look like one (CIMD §3).
 
     http passes here for the sake of trials on one machine; the egress guard lets it reach loopback with DEBUG only.
     """
     try:
         parts = urlsplit(client_id)
-        host = parts.hostname
+        host, _port = parts.hostname, parts.port
     except ValueError:
         return False
     clean = "@" not in parts.netloc and "#" not in client_id and len(client_id) <= MAX_LENGTH
+    clean = clean and redirects.is_spelled_out(client_id)
     dots = any(segment in (".", "..") for segment in parts.path.split("/"))
     return parts.scheme in ("https", "http") and bool(host) and len(parts.path) > 1 and clean and not dots
 

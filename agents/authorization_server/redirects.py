@@ -16,8 +16,7 @@ def problem_with(uri: object) -> str:
         return f"A redirect URI is a text of at most {MAX_LENGTH} characters."
     if uri in CUSTOM:
         return ""
-    # It is stored in a list with spaces between, and shown to people.
-    if not uri.isascii() or not uri.isprintable() or any(char in uri for char in ' "<>\\^`{|}'):
+    if not is_spelled_out(uri):
         return "A redirect URI holds only the characters of a URI."
     try:
         parts = urlsplit(uri)
@@ -32,6 +31,12 @@ def problem_with(uri: object) -> str:
     if parts.scheme == "http" and host in LOOPBACK:
         return ""
     return "Redirect URIs begin with https://, or with http:// and a loopback address (RFC 8252)."
+
+
+def is_spelled_out(uri: str) -> bool:
+    """Whether it holds the characters of a URI alone (RFC 3986 §2). It is stored in a list with spaces between, and
+    shown to people, to whom letters of two alphabets are one."""
+    return uri.isascii() and uri.isprintable() and not any(char in uri for char in ' "<>\\^`{|}')
 
 
 def matches(uri: str, registered: str) -> bool:

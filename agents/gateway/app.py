@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,7 @@ from agents.gateway.late import LateManager
 from agents.gateway.plain import PlainRequest, read_plain
 from agents.gateway.relay import Caller, Relay
 from agents.gateway.reply import Reply
+from aster.accounts.access import Actor
 from aster.egress import keep_async_pool
 from aster.errors import AsterError, NotFound
 
@@ -34,6 +36,8 @@ MAX_BODY = 4 * 1024 * 1024
 # A call that takes longer than this is worth watching for a client that has left.
 PATIENT_SECONDS = 0.05
 PING_SECONDS = 15.0
+# Whoever's body takes longer than this to arrive is asked again who they are.
+LATE_SECONDS = 0.1
 _ADMIN = "admin"  # a slug that no agent can have
 _PATH = re.compile(r"/mcp/([a-z0-9-]+)/([a-z0-9-]+)(?:/([a-z0-9-]+))?").fullmatch
 
@@ -65,28 +69,38 @@ class Gateway:
         # Space around a value is no part of it (RFC 9110 §5.5), but httptools leaves what follows it.
         scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
         headers, address = _headers(scope), scope["path"].rstrip("/")
+        read, body = _Body(receive), None
         try:
-            path = _PATH(address)
-            if path is None:
-                raise NotFound("There is nothing at this address.")
-            if path[2] == _ADMIN and not path[3]:
-                scope[ACTOR] = await self._admission.admit_to_admin(headers, address, path[1])
-                await self._hand_on(await self._admin.get(), scope, receive, send)
-                return
-            caller = await self._admission.admit(headers, address, (path[1], path[2]), path[3])
+            admitted = await self._admit(headers, address)
+            if scope["method"] == "POST":
+                began = time.monotonic()
+                body = await read.whole()
+                if time.monotonic() - began > LATE_SECONDS:
+                    # It may take as long as its client likes: who was let in then may be locked out by now.
+                    admitted = await self._admit(headers, address)
         except AsterError as error:
             await refuse(send, error, address)
             return
-        read = _Body(receive)
-        if scope["method"] == "POST" and self._is_expected(headers):
-            body = await read.whole()
-            if read.has_left:
-                return
-            plain = read_plain(headers, body) if body is not None else None
-            if plain and await self._answered(plain, caller, read, Reply(send, plain)):
-                return
-        scope[ACTOR], scope[ENDPOINT] = caller.actor, caller.endpoint
+        if read.has_left:
+            return
+        if isinstance(admitted, Actor):
+            scope[ACTOR] = admitted
+            await self._hand_on(await self._admin.get(), scope, read.again, send)
+            return
+        plain = read_plain(headers, body) if body is not None and self._is_expected(headers) else None
+        if plain and await self._answered(plain, admitted, read, Reply(send, plain)):
+            return
+        scope[ACTOR], scope[ENDPOINT] = admitted.actor, admitted.endpoint
         await self._hand_on(self._manager, scope, read.again, send)
+
+    async def _admit(self, headers: dict[str, str], address: str) -> Caller | Actor:
+        """Who asks, of the admin server the actor alone. Raises NotSignedIn, NotAllowed or NotFound."""
+        path = _PATH(address)
+        if path is None:
+            raise NotFound("There is nothing at this address.")
+        if path[2] == _ADMIN and not path[3]:
+            return await self._admission.admit_to_admin(headers, address, path[1])
+        return await self._admission.admit(headers, address, (path[1], path[2]), path[3])
 
     async def _answered(self, plain: PlainRequest, caller: Caller, read: _Body, reply: Reply) -> bool:
         """Whether the relay answered. A client that leaves ends its call (2026-07-28, Cancellation)."""
@@ -97,7 +111,8 @@ class Gateway:
         )
         try:
             wanted = plain.progress_token is not None
-            response = await self._relay.answer(plain, caller, reply.progress if wanted else None)
+            progress = reply.progress if wanted else None
+            response = await self._relay.answer(plain, caller, progress, lambda: reply.has_begun)
         except asyncio.CancelledError:
             if not read.has_left:
                 raise

@@ -50,7 +50,11 @@ def ask_to_connect(
 ) -> types.CallToolResult | types.InputRequiredResult:
     """The answer that leads to `link`. Raises UrlElicitationRequiredError for clients of 2025-11-25 that open URLs."""
     led = lead_to(ctx, ASK, missing.message, link) if accepted(params) is None else None
-    return led or tool_error(f"{missing.message} Open this link to connect: {link}")
+    return led or tool_error(in_words(missing, link))
+
+
+def in_words(missing: ConnectionRequired, link: str) -> str:
+    return f"{missing.message} Open this link to connect: {link}"
 
 
 def lead_to(ctx: Context, ask: str, message: str, link: str) -> types.InputRequiredResult | None:

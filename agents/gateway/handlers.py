@@ -22,14 +22,14 @@ from agents.gateway.listening import Listening
 from agents.gateway.offering import caller
 from agents.gateway.plain import trace_in
 from agents.models import Agent
-from agents.runtime.session import Around, call_once
+from agents.runtime.session import Around, call_once, record_refusal
 from agents.services import calls
 from agents.services.approvals import APPROVAL_DENIED, ApprovalRequired
 from agents.services.endpoints import capabilities_of, tools_at
 from agents.services.links import connect_link
 from agents.services.tool_pages import page_of_tools
 from aster import __version__
-from aster.accounts.access import Actor
+from aster.accounts.access import Actor, require_still_here
 from aster.errors import AsterError, ConnectionRequired, NotFound
 from aster.threads import in_db_thread, in_waiting_thread
 from integrations.mcp_client import asks_for_input
@@ -99,6 +99,11 @@ async def _take_answers(params: types.CallToolRequestParams, actor: Actor, agent
     if connecting.accepted(params):
         # The link was opened: without waiting, the repeated call would only be told the same again.
         await connecting.wait_until(lambda: in_db_thread(calls.is_connected, agent, name, actor=actor))
+        try:
+            await in_db_thread(require_still_here, actor)
+        except AsterError as refusal:  # locked out meanwhile
+            await record_refusal(agent, name, refusal, actor=actor)
+            raise MCPError(types.INVALID_PARAMS, refusal.message) from None
     if approving.FORM in (params.input_responses or {}):
         await in_db_thread(approving.take_answer, params, actor)
 

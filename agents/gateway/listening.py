@@ -52,8 +52,9 @@ class Stream:
 
     @property
     def person(self) -> tuple[Any, ...]:
-        key = self.actor.api_key
-        return self.actor.organization.pk, self.actor.person.pk, key.pk if key else None
+        """Whoever may listen or not: a person with one key or one app."""
+        actor = self.actor
+        return actor.organization.pk, actor.person.pk, actor.api_key and actor.api_key.pk, actor.app
 
 
 class Listening:

@@ -207,7 +207,7 @@ async def _explained(ctx: Context, params: Any, ask: Callable[[], Any], uri: str
             led := connecting.lead_to(ctx, connecting.ASK, missing.message, link)
         ):
             return led.model_dump(by_alias=True, mode="json", exclude_none=True)
-        raise MCPError(types.INTERNAL_ERROR, f"{missing.message} Open this link to connect: {link}") from None
+        raise MCPError(types.INTERNAL_ERROR, connecting.in_words(missing, link)) from None
     except RefusedRequest as refused:
         raise _refused(ctx, refused, uri) from None
     except NotFound as error:

@@ -8,7 +8,7 @@ the handlers, which look at it again and have the words for it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -18,19 +18,21 @@ from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
 from mcp_types import INTERNAL_ERROR, SERVER_INFO_META_KEY
 from pydantic_core import to_json
 
-from agents.gateway import asking, eras
+from agents.gateway import asking, connecting, eras
 from agents.gateway.plain import CALL, PlainRequest
 from agents.runtime.session import Around, Progress, call_ready
 from agents.services import calls
 from agents.services.call_log import CallLog
 from agents.services.calls import AgentTool, ReadyCall
 from agents.services.endpoints import Endpoint
+from agents.services.links import connect_link
 from agents.services.rules import Rules
 from agents.services.tool_pages import page_of_tools
 from aster import __version__
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound
 from aster.leases import Leased
+from aster.threads import in_db_thread
 from integrations.mcp_client import KeptSessions, Rounds, Session, asks_for_input, open_target
 from integrations.services.access import require_connection
 from integrations.services.held import Held, Holder, load_held
@@ -74,18 +76,27 @@ class Relay:
         await self._kept.aclose()
         await self._log.aclose()
 
-    async def answer(self, request: PlainRequest, caller: Caller, progress: Progress | None) -> Response | None:
-        """The response, or None if the request is for the handlers. `progress` is told if the client asked for that."""
+    async def answer(
+        self,
+        request: PlainRequest,
+        caller: Caller,
+        progress: Progress | None,
+        has_begun: Callable[[], bool] = lambda: False,
+    ) -> Response | None:
+        """The response, or None if the request is for the handlers: not once the answer `has_begun`. `progress` is told
+        if the client asked for that."""
         try:
             if request.method == CALL:
-                result = await self._call(request, caller, progress)
+                result = await self._call(request, caller, progress, has_begun)
             else:
                 result = _listing(request, caller)
         except MCPError as error:
             return failure(request, error)
         return None if result is None else Response(200, _enveloped(request, b"result", result))
 
-    async def _call(self, request: PlainRequest, caller: Caller, progress: Progress | None) -> bytes | None:
+    async def _call(
+        self, request: PlainRequest, caller: Caller, progress: Progress | None, has_begun: Callable[[], bool]
+    ) -> bytes | None:
         try:
             ready = await self._ready(request, caller)
         except Exception:  # a bug, before anything was sent: the handlers run into it as well, and tell of it
@@ -94,10 +105,14 @@ class Relay:
             return None
         actor, agent, arguments = caller.actor, caller.rules.agent, request.arguments
         around = Around(progress, Rounds(asking.modes_in(request.declared)), request.trace)
+        how: dict[str, Any] = {"around": around, "write": self._log.note, "passes_on": lambda: not has_begun()}
         try:
-            result = await call_ready(*ready, agent, arguments, actor=actor, around=around, write=self._log.note)
-        except ConnectionRequired:
-            return None  # its link is the handlers' business; nothing ran
+            result = await call_ready(*ready, agent, arguments, actor=actor, **how)
+        except ConnectionRequired as missing:
+            if not has_begun():
+                return None  # its link is the handlers' business; nothing ran
+            link = await in_db_thread(connect_link, missing, actor)
+            return _encoded(eras.tool_error(connecting.in_words(missing, link)), request)
         except AsterError as error:
             asking.require_capability(request.version, request.declared, error)
             return _encoded(eras.tool_error(eras.in_words(error)), request)

@@ -28,11 +28,12 @@ from agents.llm.base import Finish, TextDelta, ToolRequest, Turn, Usage
 from agents.models import Agent, Author, Conversation, Message, MessageState
 from agents.runtime.calling import Asked, Calling
 from agents.runtime.finding import Finding
-from agents.runtime.history import history, read_arguments, storable, system_text
+from agents.runtime.history import history, read_arguments, system_text
 from agents.runtime.session import AgentSession
 from agents.services import calls, conversations
 from aster.accounts.access import Actor
 from aster.errors import AsterError, Conflict, NotFound
+from aster.rows import storable
 from aster.threads import in_db_thread, in_waiting_thread
 
 OnEvent = Callable[[str, dict[str, Any]], None]

@@ -11,6 +11,7 @@ from typing import Any
 
 from agents.llm.base import FromModel, FromPerson, FromTool, OfferedTool, Said, ToolRequest
 from agents.models import Agent, Author, Message
+from aster.rows import storable
 
 MAX_HISTORY = 200_000
 MAX_RESULT = 20_000
@@ -60,11 +61,6 @@ def read_arguments(text: str) -> dict[str, Any] | None:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
-
-
-def storable(text: str) -> str:
-    """Without the characters that no database takes: NUL and lone surrogates."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 # --- Results --------------------------------------------------------------------------------------------------------

@@ -69,12 +69,13 @@ async def call_ready(
     actor: Actor,
     around: Around,
     write: Write,
+    passes_on: Callable[[], bool],
 ) -> dict[str, Any]:
     """The same for a call that was found in order already, over a session that others use as well.
 
-    It is recorded by `write`, unless only a sign-in helps.
+    It is recorded by `write`, unless only a sign-in helps and the caller `passes_on` such a call.
     """
-    async with recorded(actor, ready.tool_name, agent, ready.server, write=write) as record:
+    async with recorded(actor, ready.tool_name, agent, ready.server, write=write, passes_on=passes_on) as record:
         record.prepared(ready)
         async with _explained(ready), breaker.watch(ready.server), opening as session:
             record.result = await _send(session, ready, arguments, around)
@@ -197,10 +198,16 @@ class _Record:
 
 @asynccontextmanager
 async def recorded(
-    actor: Actor, name: str, agent: Agent | None, server: McpServer | None = None, *, write: Write | None = None
+    actor: Actor,
+    name: str,
+    agent: Agent | None,
+    server: McpServer | None = None,
+    *,
+    write: Write | None = None,
+    passes_on: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[_Record]:
-    """Write one ToolCall row however the call ends, also when it is cancelled. With a `write` of their own, those who
-    are left to somebody else for want of a connection get none yet."""
+    """Write one ToolCall row however the call ends, also when it is cancelled. With a `write` of its own, one that is
+    passed on to somebody else for want of a connection gets none yet."""
     started, record = time.monotonic(), _Record(name, server)
     error: AsterError | None = None
     try:
@@ -230,7 +237,7 @@ async def recorded(
         if write is None:
             with anyio.CancelScope(shield=True):
                 await _record_calls(row)
-        elif not isinstance(error, ConnectionRequired):
+        elif not (isinstance(error, ConnectionRequired) and passes_on()):
             await write(row)
 
 

@@ -17,6 +17,7 @@ from agents.services.approvals import Leave
 from aster.accounts import retention
 from aster.accounts.access import CALL, MANAGE, Actor, require_still_here
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
+from aster.rows import storable
 from integrations.mcp_client import KnownTool, Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
@@ -319,7 +320,8 @@ def call_row(
         connection=connection,
         user_label=actor.user.email if actor.user else "Aster",
         server_label=server.name if server else "",
-        tool_name=tool_name[:200],
+        # Anything that somebody called; rows are stored together, and one that cannot be would cost the others theirs.
+        tool_name=storable(tool_name)[:200],
         connection_label=str(connection)[:200] if connection else "",
         via=actor.via,
         outcome=outcome,

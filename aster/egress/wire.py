@@ -271,9 +271,14 @@ class Wire(asyncio.Protocol):
             self._answer = answer
             self._fail(error)
             return
-        self.is_ready = self._keeps_alive and not self.is_closed and not self._ends_with_connection
+        self.is_ready = self._keeps_alive and not self._ends_with_connection and self._is_said()
         answer.end()
         self._arrived(answer)
+
+    def _is_said(self) -> bool:
+        """Whether the request went out whole: a server that answers before that may take the rest for another one."""
+        transport = None if self.is_closed else self._transport
+        return transport is not None and not transport.get_write_buffer_size()
 
     def _arrived(self, answer: Answer | None = None) -> None:
         if self._here and not self._here.done():

@@ -277,6 +277,12 @@ def test_an_address_that_could_be_meant_otherwise_is_no_client(
     assert site.asked == 0
 
 
+@pytest.mark.parametrize("host", ["\u0430pple.test", "apple\u3002test", "apple.test\\.evil.test", "apple.test:x"])
+def test_an_address_that_looks_like_another_one_is_no_client(agent: Agent, bob: Person, host: str) -> None:
+    """The page shows the host of the document as the one who vouches for the app."""
+    assert "does not know this app" in ask(App(f"https://{host}/client.json"), agent, bob).content.decode()
+
+
 def test_strangers_make_aster_read_nothing(agent: Agent, site: Documents, app: App) -> None:
     assert Client().get(app.asking(agent.gateway_url)).status_code == 302
     assert app.exchange("made-up").status_code == 401

@@ -11,12 +11,14 @@ import httpx2
 import pytest
 from django.utils import timezone
 
+from agents.authorization_server import connected_apps, tokens
 from agents.gateway.listening import MOST_PER_PERSON, Stream, list_print, look_at
 from agents.models import Agent
 from agents.services.agents import assign_servers, delete_agent, save_agent, switch_tools
 from agents.services.endpoints import Endpoint
 from integrations.models import McpServer
 from tests.agents.gateway_wire import add_agent, add_server, ask, modern_body, modern_headers, strictly_async
+from tests.agents.signing_in import App
 from tests.conftest import Person
 from tests.fakes.mcp_servers import modern_and_legacy_app, serve
 
@@ -114,6 +116,17 @@ def test_a_stream_ends_when_its_key_is_revoked(aster: str, agent: Agent, alice: 
         ended = next(messages)
         assert ended["id"] == 1 and "result" in ended
         assert list(messages) == []
+
+
+def test_of_two_apps_of_one_person_the_revoked_one_hears_no_more(agent: Agent, bob: Person) -> None:
+    endpoint = Endpoint(agent)
+    texts = [App().sign_in(bob.browser(), agent.gateway_url)["access_token"] for _ in range(2)]
+    actors = [tokens.holders_of([text])[text].actor for text in texts]
+    kept, revoked = (Stream(endpoint, each, list_print(endpoint, each)) for each in actors)
+    assert look_at([kept, revoked]) == []
+    connected_apps.revoke(connected_apps.visible_apps(bob.actor).get(pk=actors[1].app.pk), actor=bob.actor)  # type: ignore[union-attr]
+    assert look_at([kept, revoked]) == [revoked] == look_at([revoked, kept])
+    assert revoked.is_over and not kept.is_over
 
 
 def test_a_key_has_a_bounded_number_of_streams_and_gets_them_back(

@@ -7,21 +7,31 @@ import ssl
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 import pytest
 from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
 
 from agents.models import Agent, AgentServer, ToolCall, ToolGrant
 from agents.services.agents import save_agent
 from aster.accounts.models import ApiKey, Membership, User
-from integrations.models import McpServer
+from integrations.models import AuthConfig, AuthType, Connection, McpServer
 from integrations.services.servers import save_server
 from tests.conftest import Person
-from tests.fakes.mcp_servers import FakeServer, legacy_only_app, modern_and_legacy_app, serve
+from tests.fakes.mcp_servers import (
+    FakeServer,
+    Receive,
+    Send,
+    legacy_only_app,
+    modern_and_legacy_app,
+    scripted_app,
+    serve,
+)
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 META = "io.modelcontextprotocol/"
@@ -285,3 +295,62 @@ def test_a_server_that_is_away_is_told_of_and_recorded(aster: str, alice: Person
     gone = client.call("echo", text="x").json()["result"]
     assert gone["isError"] and "127.0.0.1" in gone["content"][0]["text"]
     assert ToolCall.objects.filter(outcome="failed").count() == 1
+
+
+READER = {"name": "read", "inputSchema": {"type": "object"}, "annotations": {"readOnlyHint": True}}
+
+
+class BreaksOff:
+    """A server that begins to answer a call, breaks off, and wants a sign-in when it is asked again."""
+
+    has_begun = False
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        meta = json.loads((await receive())["body"])["params"]["_meta"]
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 401 if self.has_begun else 200, "headers": headers})
+        told = {"progressToken": meta["progressToken"], "progress": 1}
+        said = {"jsonrpc": "2.0", "method": "notifications/progress", "params": told}
+        body = b"" if self.has_begun else b"data: %s\n\n" % json.dumps(said).encode()
+        self.has_begun = True
+        await send({"type": "http.response.body", "body": body})
+
+
+def test_a_call_that_ran_before_the_server_wanted_a_sign_in_is_recorded(
+    aster: str, alice: Person, clients: Make
+) -> None:
+    """Its answer had begun with progress: nobody else takes it over, as it is for calls that only lack a sign-in."""
+    fake = scripted_app(tools_list={"tools": [READER]})
+    with agent_at(alice, fake) as agent:
+        auth = AuthConfig.objects.create(
+            organization=alice.organization, name="Notes", auth_type=AuthType.AUTHORIZATION_CODE
+        )
+        Connection.objects.create(auth_config=auth, user=alice.user, access_token="t")
+        McpServer.objects.update(auth_config=auth, retry_attempts=1)
+        fake.serve_instead(BreaksOff())
+        answer = clients(agent, alice.key()).call("read", {"progressToken": "p"})
+    assert "notifications/progress" in answer.text and "/connect" in answer.text
+    row = ToolCall.objects.get()
+    assert (row.tool_name, row.outcome) == ("read", "connection_required")
+
+
+def test_a_key_that_is_revoked_while_its_person_connects_calls_nothing(
+    aster: str, alice: Person, clients: Make
+) -> None:
+    fake = scripted_app(tools_list={"tools": [READER]})
+    with agent_at(alice, fake) as agent, ThreadPoolExecutor() as pool:
+        auth = AuthConfig.objects.create(
+            organization=alice.organization, name="Notes", auth_type=AuthType.AUTHORIZATION_CODE
+        )
+        McpServer.objects.update(auth_config=auth)
+        client, other = clients(agent, alice.key()), clients(agent, alice.key())
+        params = {"name": f"{client.prefix}read", "inputResponses": {"connect": {"action": "accept"}}}
+        waiting = pool.submit(client.ask, "tools/call", params)
+        while ApiKey.objects.filter(last_used_at=None).count() > 1:
+            pass
+        ApiKey.objects.update(revoked_at=timezone.now())
+        while other.list().status_code == 200:
+            pass
+        Connection.objects.create(auth_config=auth, user=alice.user, access_token="t")
+        assert "may not act" in waiting.result(20).text
+    assert fake.calls() == [] and ToolCall.objects.get().outcome == "refused"

@@ -6,14 +6,18 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import pytest
+from django.utils import timezone
 
+from agents.gateway.app import LATE_SECONDS
 from agents.models import Agent, ToolCall
 from agents.services.agents import save_agent
+from aster.accounts.models import ApiKey
 from integrations.models import McpServer
 from integrations.services.servers import save_server
 from tests.conftest import Person
@@ -285,3 +289,22 @@ def test_a_thousand_open_connections_hold_up_nobody(line: Line, aster: str, agen
                 held.socket.sendall(held.head(length=100) + b"{")  # a request that never ends
         for _ in range(20):
             assert line.ask(rpc())[0] == 200
+
+
+@pytest.mark.parametrize("method", ["tools/list", "prompts/list"])
+@pytest.mark.parametrize("address", ["", "admin"])
+def test_a_key_that_is_revoked_while_its_request_arrives_asks_nothing(
+    line: Line, aster: str, agent: Agent, alice: Person, method: str, address: str
+) -> None:
+    line.path = f"{line.path.rpartition('/')[0]}/{address}" if address else line.path
+    body = rpc(method)
+    line.socket.sendall(line.head(length=len(body)) + body[:-5])
+    other = Line(aster, agent, line.key)
+    with other.socket:
+        assert other.ask(rpc())[0] == 200
+        ApiKey.objects.update(revoked_at=timezone.now())
+        revoked = time.monotonic()
+        while other.ask(rpc())[0] == 200 or time.monotonic() - revoked < LATE_SECONDS:
+            pass
+    line.socket.sendall(body[-5:])
+    assert line.answer()[0] == 401

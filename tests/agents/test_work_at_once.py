@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 from django.utils import timezone
 
-from agents.models import Agent, Conversation, Message, RunStatus, TaskRun
+from agents.models import Agent, Conversation, Message, RunStatus, TaskRun, ToolCall
+from agents.runtime.session import record_refusal
 from agents.services import conversations, schedules
+from aster.errors import NotFound
 from tests.agents.test_approvals_at_once import at_once
 from tests.agents.test_schedules import agent, make_due, task_of
 from tests.conftest import Person
@@ -61,3 +64,13 @@ def test_a_turn_whose_process_died_is_taken_over_once(bob: Person, agent: Agent,
     answers = at_once(crew, *[say] * MANY)
     assert sum(isinstance(each, Message) for each in answers) == 1
     assert answers.count("turn_running") == MANY - 1
+
+
+def test_a_name_that_no_database_takes_costs_nobody_their_row(bob: Person, agent: Agent) -> None:
+    names = ["first", "a", "no\0such", "\ud800", "b"]
+
+    async def refuse_all() -> None:
+        await asyncio.gather(*(record_refusal(agent, name, NotFound("x"), actor=bob.actor) for name in names))
+
+    asyncio.run(refuse_all())
+    assert set(ToolCall.objects.values_list("tool_name", flat=True)) == {"first", "a", "nosuch", "?", "b"}

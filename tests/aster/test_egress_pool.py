@@ -170,6 +170,29 @@ def test_leaving_before_the_answer_has_ended_closes_the_connection(run: Run[Any]
         assert server.accepted == 2
 
 
+def test_an_answer_before_the_whole_request_is_out_ends_the_connection(run: Run[Any]) -> None:
+    """What the server has not read of it would stand before the next person's request."""
+
+    def talk(conn: socket.socket, number: int) -> None:
+        if number > 1:
+            saying(OK)(conn, number)
+        conn.recv(1)
+        conn.sendall(OK)
+        ended.wait(10)
+
+    async def work() -> None:
+        pool = a_pool(policy=DEBUG)
+        async with pool.post(server.url, b"x" * 2**24, {}, lane="one") as answer:
+            assert bytes(answer.body) == b"ok"
+        assert await ask(pool, server) == b"ok"
+
+    ended = threading.Event()
+    with byte_server(talk) as server:
+        run(work())
+        ended.set()
+        assert server.accepted == 2
+
+
 def test_trouble_of_the_caller_after_the_whole_answer_costs_no_connection(run: Run[Any]) -> None:
     async def work() -> None:
         pool = a_pool(policy=DEBUG)
