@@ -56,10 +56,13 @@ class Hopeless(Exception):
 
 
 class Returned(Exception):
-    """The request is answered to the client, with an error (RFC 6749 §4.1.2.1)."""
+    """The request is answered to the client, with an error (RFC 6749 §4.1.2.1), once the person has read why.
+
+    Going on by itself would lend Aster's name to any address: everybody may register a client (RFC 9700 §4.11.2).
+    """
 
     def __init__(self, redirect_uri: str, client: Application | None, error: Mapping[str, str]) -> None:
-        super().__init__()
+        super().__init__(f"The app's request cannot be used: {error.get('error_description') or error['error']}")
         self.url, self.client = answer_url(redirect_uri, error), client
 
 
@@ -74,7 +77,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     except Hopeless as problem:
         return _problem(request, str(problem), START_AGAIN)
     except Returned as answer:
-        return _leave(request, answer.url, answer.client)
+        return _problem(request, str(answer), client=answer.client, back=answer.url)
     except InvalidTarget as problem:
         return _problem(request, problem.message, client=asked.client, back=_refusal_url(asked, problem))
     if request.method == "GET":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from html import unescape
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from django.test import Client
@@ -185,7 +187,12 @@ def test_a_request_that_is_not_safe_is_answered_with_an_error(
     agent: Agent, app: App, bob: Person, changes: dict[str, Any], error: str
 ) -> None:
     for send in (bob.browser().get, bob.browser().post):
-        answer = answer_of(send(app.asking(agent.gateway_url, **changes)))
+        shown = send(app.asking(agent.gateway_url, **changes))
+        page = shown.content.decode()
+        # Anybody may register an app: nobody is sent to its address without having seen where they go.
+        assert shown.status_code == 400 and "http-equiv" not in page and "cannot be used" in page
+        back = unescape(page.split('href="http://127.0.0.1:33418/')[1].split('"')[0])
+        answer = dict(parse_qsl(back.removeprefix("?")))
         assert (answer["error"], answer["state"], answer["iss"]) == (error, app.state, url(""))
         assert "code" not in answer
 
