@@ -16,6 +16,7 @@ import pytest
 from agents.authorization_server.client_documents import store_document
 from agents.models import Agent, ConnectedApp
 from agents.services.agents import save_agent
+from aster import leases
 from integrations.models import McpServer
 from tests.agents.signing_in import App, answer_of, left_for
 from tests.conftest import Person
@@ -253,11 +254,13 @@ def test_a_token_opens_its_own_address_and_says_what_is_wrong_elsewhere(
             assert token not in elsewhere.text + challenge
         assert 'error="' not in http.post(agent.gateway_url, json=ask).headers["www-authenticate"]
         ConnectedApp.objects.update(scopes=[])
+        leases.forget()  # what was changed below every service counts within a second; here at once
         weak = http.post(agent.gateway_url, json=ask, headers={"authorization": f"Bearer {token}"})
         assert weak.status_code == 403 and "This app lacks the scope aster:call" in weak.text
         assert 'error="insufficient_scope"' in weak.headers["www-authenticate"]
         assert 'scope="aster:call"' in weak.headers["www-authenticate"]
         assert "resource_metadata=" in weak.headers["www-authenticate"]
         ConnectedApp.objects.all().delete()
+        leases.forget()
         gone = http.post(agent.gateway_url, json=ask, headers={"authorization": f"Bearer {token}"})
         assert gone.status_code == 401
