@@ -13,7 +13,7 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from aster.errors import AsterError, UpstreamError
+from aster.errors import AsterError, UpstreamError, bug_words
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +83,7 @@ def _explain_bug(error: Exception, context: dict[str, Any]) -> Response:
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     got_request_exception.send(sender=None, request=request._request)
     identifier = getattr(request, "request_id", "")
-    words = f"Aster failed; this is a bug. Its log has the reason under the request id {identifier}."
-    return Response(error_body("internal_error", words), status=500)
+    return Response(error_body("internal_error", bug_words(identifier)), status=500)
 
 
 def refusal_body(error: AsterError) -> dict[str, Any]:

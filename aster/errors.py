@@ -112,3 +112,8 @@ class ConnectionRequired(AsterError):
 
     code = "connection_required"
     http_status = 409
+
+
+def bug_words(request_id: str) -> str:
+    """All that is said of a bug: where to find it. Its own words may hold anything."""
+    return f"Aster failed; this is a bug. Its log has the reason under the request id {request_id}."

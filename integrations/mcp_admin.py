@@ -187,7 +187,10 @@ def list_servers(actor: Actor, values: dict[str, Any]) -> Answer:
     rows = McpServer.objects.visible_to(actor).select_related("auth_config")
     if words := values.get("search"):
         rows = rows.filter(name__icontains=words) | rows.filter(slug__icontains=words)
-    show = lambda found: [chosen(row, _LINE) for row in show_servers(found, actor)]  # noqa: E731
+
+    def show(found: list[McpServer]) -> list[dict[str, Any]]:
+        return [chosen(row, _LINE) for row in show_servers(found, actor)]
+
     return page(rows, values, show, "MCP server")
 
 

@@ -159,7 +159,7 @@ class _Body:
         message = await self._receive()
         self._read.append(message)
         if message["type"] == "http.request" and not message.get("more_body"):
-            return message.get("body", b"")  # type: ignore[no-any-return]
+            return bytes(message.get("body", b""))
         parts, size = [message.get("body", b"")], len(message.get("body", b""))
         while message["type"] == "http.request" and message.get("more_body") and size <= MAX_BODY:
             message = await self._receive()

@@ -78,10 +78,5 @@ def tool_error(text: str) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": text}], "isError": True}
 
 
-def bug_words(request_id: str) -> str:
-    """All that is said of a bug: where to find it."""
-    return f"Aster failed; this is a bug. Its log has the reason under the request id {request_id}."
-
-
 def in_words(error: AsterError) -> str:
     return f"{error.message} {getattr(error, 'hint', '')}".strip()

@@ -30,7 +30,7 @@ from agents.services.links import connect_link
 from agents.services.tool_pages import page_of_tools
 from aster import __version__
 from aster.accounts.access import Actor, require_still_here
-from aster.errors import AsterError, ConnectionRequired, NotFound
+from aster.errors import AsterError, ConnectionRequired, NotFound, bug_words
 from aster.threads import in_db_thread, in_waiting_thread
 from integrations.mcp_client import asks_for_input
 
@@ -125,7 +125,7 @@ def _guarded(handler: Handler[Params, Answer]) -> Handler[Params, Answer]:
         except Exception:
             identifier = caller(ctx)[0].request_id
             log.exception("A gateway request failed (%s)", identifier)
-            raise MCPError(types.INTERNAL_ERROR, eras.bug_words(identifier)) from None
+            raise MCPError(types.INTERNAL_ERROR, bug_words(identifier)) from None
 
     return guarded
 

@@ -30,7 +30,7 @@ from agents.services.rules import Rules
 from agents.services.tool_pages import page_of_tools
 from aster import __version__
 from aster.accounts.access import Actor
-from aster.errors import AsterError, ConnectionRequired, NotFound
+from aster.errors import AsterError, ConnectionRequired, NotFound, bug_words
 from aster.leases import Leased
 from aster.threads import in_db_thread
 from integrations.mcp_client import KeptSessions, Rounds, Session, asks_for_input, open_target
@@ -118,7 +118,7 @@ class Relay:
             return _encoded(eras.tool_error(eras.in_words(error)), request)
         except Exception:
             log.exception("A gateway request failed (%s)", actor.request_id)
-            raise MCPError(INTERNAL_ERROR, eras.bug_words(actor.request_id)) from None
+            raise MCPError(INTERNAL_ERROR, bug_words(actor.request_id)) from None
         if asks_for_input(result):
             bound = asking.bind(CALL, actor, agent, caller.endpoint.inward(request.name), arguments)
             return to_json(asking.pass_on(request.version, result, bound))

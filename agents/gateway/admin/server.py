@@ -21,7 +21,7 @@ from agents.gateway.auth import ACTOR
 from agents.services import calls
 from aster import __version__
 from aster.accounts.access import Actor
-from aster.errors import AsterError
+from aster.errors import AsterError, bug_words
 from aster.mcp_admin.tools import AdminTool, Answer, find_tool, offered_to
 from aster.threads import in_db_thread, in_waiting_thread
 
@@ -102,8 +102,7 @@ async def call_tool(ctx: Context, params: types.CallToolRequestParams) -> Result
     except Exception:
         log.exception("An admin tool failed (%s)", actor.request_id)
         await _record(actor, tool.name, started, AsterError("Aster failed; this is a bug.", code="internal_error"))
-        words = f"Aster failed; this is a bug. Its log has the reason under the request id {actor.request_id}."
-        raise MCPError(types.INTERNAL_ERROR, words) from None
+        raise MCPError(types.INTERNAL_ERROR, bug_words(actor.request_id)) from None
     if not isinstance(result, types.InputRequiredResult):
         await _record(actor, tool.name, started, error, result)
     return result
