@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import anyio
 from mcp.shared.dispatcher import ProgressFnT
-from mcp_types import URL_ELICITATION_REQUIRED
 
 from aster.egress import ResponseTooLarge
 from aster.errors import AsterError, UpstreamError
@@ -29,15 +28,16 @@ from integrations.mcp_client.failures import (
 )
 from integrations.mcp_client.offers import Offer, OfferCollector, read_answer
 from integrations.mcp_client.probe import probe_target, require_streamable
-from integrations.mcp_client.rounds import Rounds, from_links, relayable
+from integrations.mcp_client.rounds import Rounds
 from integrations.mcp_client.stateless import StatelessChannel
 from integrations.mcp_client.target import Era, Target
 from integrations.mcp_client.tools import (
     KnownTool,
     ToolCollector,
     ToolListing,
-    describe_input_required,
+    asked_by_links,
     read_call_result,
+    read_refused_call,
     result_too_large,
 )
 
@@ -265,7 +265,7 @@ class Session:
                 await self.list_tools()
                 result = await send(self._listed.get(params["name"], _UNKNOWN))
         except Refusal as refusal:
-            return _read_refused_call(refusal, rounds, self.target.key)
+            return read_refused_call(refusal, rounds, self.target.key)
         except ResponseTooLarge:
             raise result_too_large() from None
         return read_call_result(result, rounds, self.target.key)
@@ -311,7 +311,7 @@ class Session:
         try:
             result = await self._retry(send)
         except Refusal as refusal:
-            if asked := _asked_by_links(refusal, rounds, self.target.key):
+            if asked := asked_by_links(refusal, rounds, self.target.key):
                 return asked
             raise RefusedRequest(refusal.error, refusal.code, refusal.data) from None
         except ResponseTooLarge:
@@ -404,14 +404,3 @@ class Session:
                     raise earlier from None
             attempt += 1
             await anyio.sleep(pause)
-
-
-def _read_refused_call(refusal: Refusal, rounds: Rounds, asker: str) -> dict[str, Any]:
-    """A refusal as the error it is; only a legacy server's wish for input is a result."""
-    if refusal.code == URL_ELICITATION_REQUIRED and isinstance(refusal.data, dict):
-        return _asked_by_links(refusal, rounds, asker) or describe_input_required(from_links(refusal.data))
-    raise RefusedRequest(refusal.error, refusal.code, refusal.data) from None
-
-
-def _asked_by_links(refusal: Refusal, rounds: Rounds, asker: str) -> dict[str, Any] | None:
-    return relayable(from_links(refusal.data), rounds, asker) if refusal.code == URL_ELICITATION_REQUIRED else None

@@ -9,12 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from mcp.shared.inbound import find_invalid_x_mcp_header, mcp_param_headers, x_mcp_header_map
-from mcp_types import SERVER_INFO_META_KEY
+from mcp_types import SERVER_INFO_META_KEY, URL_ELICITATION_REQUIRED
 from pydantic_core import PydanticSerializationError, to_json
 
 from aster.errors import UpstreamError
-from integrations.mcp_client.failures import bound_text
-from integrations.mcp_client.rounds import Rounds, relayable
+from integrations.mcp_client.failures import Refusal, RefusedRequest, bound_text
+from integrations.mcp_client.rounds import Rounds, from_links, relayable
 
 MAX_TOOLS = 2_000
 MAX_LIST_BYTES = 4 * 1024 * 1024
@@ -193,6 +193,18 @@ def read_call_result(result: dict[str, Any], rounds: Rounds, asker: str) -> dict
     if not isinstance(kept.setdefault("content", []), list):
         raise UpstreamError("The tool's answer does not follow the MCP protocol.", step="call")
     return kept
+
+
+def read_refused_call(refusal: Refusal, rounds: Rounds, asker: str) -> dict[str, Any]:
+    """A refusal as the error it is; only a legacy server's wish for input is a result."""
+    if refusal.code == URL_ELICITATION_REQUIRED and isinstance(refusal.data, dict):
+        return asked_by_links(refusal, rounds, asker) or describe_input_required(from_links(refusal.data))
+    raise RefusedRequest(refusal.error, refusal.code, refusal.data) from None
+
+
+def asked_by_links(refusal: Refusal, rounds: Rounds, asker: str) -> dict[str, Any] | None:
+    """What a server of 2025-11-25 asks for with its -32042, if it may be passed on."""
+    return relayable(from_links(refusal.data), rounds, asker) if refusal.code == URL_ELICITATION_REQUIRED else None
 
 
 def without_exchange(result: Mapping[str, Any]) -> dict[str, Any]:
