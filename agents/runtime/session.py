@@ -17,12 +17,12 @@ import anyio
 from anyio.abc import TaskGroup
 from mcp.shared.dispatcher import ProgressFnT
 
-from agents.models import Agent, ToolCall
+from agents.models import Agent
 from agents.runtime.breaker import breaker
 from agents.services import approvals, calls
 from agents.services.agents import assigned_servers
 from agents.services.approvals import Leave
-from agents.services.calls import AgentTool, ReadyCall
+from agents.services.calls import AgentTool, CallRow, ReadyCall
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
 from aster.threads import Grouped, in_db_thread, in_waiting_thread
@@ -34,7 +34,7 @@ from integrations.services.step_up import missing_scopes, want_scopes
 from integrations.services.targets import connections_for
 
 Progress = ProgressFnT
-Write = Callable[[Callable[[], ToolCall]], Awaitable[None]]
+Write = Callable[[Callable[[], CallRow]], Awaitable[None]]
 INPUT_REQUIRED = "input_required"  # in the record: a round that ended with a question of the server's
 # Calls that end together are written in one transaction; each still waits until its row is stored.
 _record_calls = Grouped(calls.record_calls)

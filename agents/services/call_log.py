@@ -14,8 +14,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
-from agents.models import ToolCall
-from agents.services.calls import record_calls
+from agents.services.calls import CallRow, record_calls
 from aster.threads import in_db_thread
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,7 @@ PAUSE_SECONDS = 0.1
 AGAIN_SECONDS = 1.0
 LOSABLE_SECONDS = 0.25
 MOST_AT_ONCE = 500
-Row = Callable[[], ToolCall]
+Row = Callable[[], CallRow]
 
 
 class CallLog:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from django.db import IntegrityError
-from django.db.models import QuerySet
+from django.db.models import Model, QuerySet
+from django.utils import timezone
 
 from agents.models import Agent, CallOutcome, ToolCall
 from agents.runtime.naming import name_tools, server_prefix
@@ -16,8 +17,9 @@ from agents.services.agents import assigned_servers, tools_switched_off
 from agents.services.approvals import Leave
 from aster.accounts import retention
 from aster.accounts.access import CALL, MANAGE, Actor, require_still_here
+from aster.accounts.models import User
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
-from aster.rows import storable
+from aster.rows import insert_rows, storable
 from integrations.mcp_client import KnownTool, Target
 from integrations.models import Connection, McpServer, Tool
 from integrations.services import drift
@@ -28,6 +30,8 @@ from integrations.services.targets import build_target
 
 # (server id, tool name) of what is switched off
 Off = set[tuple[int, str]]
+# A ToolCall that is to be stored: its columns by attribute name
+CallRow = Mapping[str, Any]
 CONNECT_TOOL = "connect_account"
 BAD_STATE = "bad_request_state"
 # The codes of calls that nothing but a person's change or word can make possible; no server was asked.
@@ -310,46 +314,50 @@ def call_row(
     connection: Connection | None = None,
     error: AsterError | None = None,
     code: str = "",
-) -> ToolCall:
+    server_label: str = "",
+) -> CallRow:
     """One row per attempted call, refused ones included. Arguments and results are not kept."""
-    return ToolCall(
-        organization=actor.organization,
-        user=actor.user,
-        agent=agent,
-        server=server,
-        connection=connection,
-        user_label=actor.user.email if actor.user else "Aster",
-        server_label=server.name if server else "",
+    return {
+        "organization_id": actor.organization.pk,
+        "at": timezone.now(),
+        "user_id": actor.user and actor.user.pk,
+        "user_label": actor.user.email if actor.user else "Aster",
+        "agent_id": agent and agent.pk,
+        "server_id": server and server.pk,
+        "server_label": server.name if server else server_label,
         # Anything that somebody called; rows are stored together, and one that cannot be would cost the others theirs.
-        tool_name=storable(tool_name)[:200],
-        connection_label=str(connection)[:200] if connection else "",
-        via=actor.via,
-        outcome=outcome,
-        error_code=error.code if error else code,
-        duration_ms=max(0, duration_ms),
-        request_id=actor.request_id,
-    )
+        "tool_name": storable(tool_name)[:200],
+        "connection_id": connection and connection.pk,
+        "connection_label": str(connection)[:200] if connection else "",
+        "via": actor.via,
+        "outcome": str(outcome),
+        "error_code": error.code if error else code,
+        "duration_ms": max(0, duration_ms),
+        "request_id": actor.request_id,
+    }
 
 
-def record_calls(made: list[Callable[[], ToolCall]]) -> list[ToolCall]:
+def record_calls(made: list[Callable[[], CallRow]]) -> list[CallRow]:
     """Make the rows with call_row(), which may ask the database, and store them all at once."""
     rows = [make() for make in made]
     try:
-        return ToolCall.objects.bulk_create(rows)
+        insert_rows(ToolCall, rows)
     except IntegrityError:
         for row in rows:
-            _record_what_is_left(row)
-        return rows
+            insert_rows(ToolCall, [_what_is_left(row)])
+    return rows
 
 
-def _record_what_is_left(row: ToolCall) -> None:
+def _what_is_left(row: CallRow) -> CallRow:
     """Something was deleted while the call ran. The labels tell of it, and the result must not be lost for it."""
-    for name in ("user", "agent", "server", "connection"):
-        about = getattr(row, name)
-        if about is not None and not type(about).objects.filter(pk=about.pk).exists():
-            setattr(row, name, None)
-    row.pk = None
-    row.save(force_insert=True)
+    kinds: dict[str, type[Model]] = {"user_id": User, "agent_id": Agent, "server_id": McpServer}
+    kinds["connection_id"] = Connection
+    gone = {
+        name: None
+        for name, kind in kinds.items()
+        if row[name] and not kind._default_manager.filter(pk=row[name]).exists()
+    }
+    return {**row, **gone}
 
 
 def outcome_of(result: Mapping[str, Any] | None, error: AsterError | None) -> str:

@@ -54,7 +54,7 @@ class Storing:
         self.row = row
         self.began, self.may_end = threading.Event(), threading.Event()
 
-    def __call__(self) -> ToolCall:
+    def __call__(self) -> calls.CallRow:
         self.began.set()
         self.may_end.wait(10)
         return self.row()

@@ -137,16 +137,14 @@ async def _record(
 ) -> None:
     """One row in the record of calls, as every call of a tool has. Changes are in the audit trail besides."""
 
-    def row() -> Any:
-        ended = {"isError": result.is_error} if result else None
-        made = calls.call_row(
-            actor=actor,
-            tool_name=name,
-            outcome=calls.outcome_of(ended, error),
-            duration_ms=int((time.monotonic() - started) * 1000),
-            error=error,
-        )
-        made.server_label = LABEL
-        return made
-
-    await in_db_thread(partial(calls.record_calls, [row]))
+    ended = {"isError": result.is_error} if result else None
+    row = partial(
+        calls.call_row,
+        actor=actor,
+        tool_name=name,
+        outcome=calls.outcome_of(ended, error),
+        duration_ms=int((time.monotonic() - started) * 1000),
+        error=error,
+        server_label=LABEL,
+    )
+    await in_db_thread(calls.record_calls, [row])
