@@ -142,7 +142,7 @@ class Policy:
 
     @classmethod
     def from_settings(cls) -> Policy:
-        return cls(debug=bool(settings.DEBUG), allowed=tuple(settings.ASTER_ALLOWED_HOSTS_PRIVATE))
+        return _policy(bool(settings.DEBUG), tuple(settings.ASTER_ALLOWED_HOSTS_PRIVATE))
 
     def lists(self, host: str, port: int) -> bool:
         """Whether the operator's list names this host name or address literal (for this port)."""
@@ -165,6 +165,9 @@ class Policy:
                 return host_is_listed or self.lists(str(address), port)
             case _:
                 return False
+
+
+_policy = lru_cache(maxsize=16)(Policy)
 
 
 def parse_url(url: str) -> httpx2.URL:

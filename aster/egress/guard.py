@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing, closing, contextmanager
+from types import TracebackType
 from typing import Any, cast
 
 import httpcore2
@@ -72,7 +73,7 @@ class EgressTransport(httpx2.BaseTransport):
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        with translate():
+        with translated:
             guarded = _guard_request(request, self._policy)
             guarded.extensions["timeout"] = {key: clip(left) for key, left in guarded.extensions["timeout"].items()}
             response = self._pool.handle_request(guarded)
@@ -111,7 +112,7 @@ class AsyncEgressTransport(httpx2.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        with translate():
+        with translated:
             response = await self._pool.handle_async_request(_guard_request(request, self._policy))
             try:
                 headers, intake = _open_response(request, response)
@@ -216,7 +217,7 @@ class _Body(httpx2.SyncByteStream):
         self._response, self._intake = response, intake
 
     def __iter__(self) -> Iterator[bytes]:
-        with translate():
+        with translated:
             with closing(cast("Generator[bytes]", iter(cast("Iterable[bytes]", self._response.stream)))) as chunks:
                 for chunk in chunks:
                     yield from self._intake.feed(chunk)
@@ -231,7 +232,7 @@ class _AsyncBody(httpx2.AsyncByteStream):
         self._response, self._intake = response, intake
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with translate():
+        with translated:
             async with aclosing(
                 cast("AsyncGenerator[bytes]", aiter(cast("AsyncIterable[bytes]", self._response.stream)))
             ) as chunks:
@@ -291,23 +292,28 @@ def _lookup_errors(host: str) -> Iterator[None]:
         raise NameNotFound(host, is_temporary=error.args[:1] == (socket.EAI_AGAIN,)) from None
 
 
-@contextmanager
-def translate() -> Iterator[None]:
+class _Translate:
     """Our refusals and httpcore2's errors as what httpx2 promises: an httpx2.TransportError."""
-    try:
-        yield
-    except httpx2.TransportError:
-        raise
-    except (ForbiddenAddress, InvalidInput) as error:
-        raise RequestRefused(error.message, code=error.code) from None
-    except httpcore2.LocalProtocolError:
-        # Its text quotes the header that is wrong, and that may be a credential.
-        raise httpx2.LocalProtocolError("A header or the path of the request is not valid in HTTP.") from None
-    except Exception as error:
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None or isinstance(error, httpx2.TransportError):
+            return
+        if isinstance(error, ForbiddenAddress | InvalidInput):
+            raise RequestRefused(error.message, code=error.code) from None
+        if isinstance(error, httpcore2.LocalProtocolError):
+            # Its text quotes the header that is wrong, and that may be a credential.
+            raise httpx2.LocalProtocolError("A header or the path of the request is not valid in HTTP.") from None
         # Both libraries name their errors alike; the nearest common ancestor is the most specific match.
-        for kind in type(error).__mro__:
-            if kind.__module__.startswith("httpcore2") and issubclass(
-                mapped := getattr(httpx2, kind.__name__, Exception), httpx2.TransportError
+        for ancestor in type(error).__mro__:
+            if ancestor.__module__.startswith("httpcore2") and issubclass(
+                mapped := getattr(httpx2, ancestor.__name__, Exception), httpx2.TransportError
             ):
                 raise mapped(str(error)) from error
-        raise
+
+
+translated = _Translate()

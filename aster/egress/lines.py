@@ -22,7 +22,7 @@ from aster.egress.addresses import Policy, Resolver, check_target, resolve_with_
 from aster.egress.body import MAX_RESPONSE_BYTES, Intake, ResponseTooLarge
 from aster.egress.clients import USER_AGENT
 from aster.egress.deadline import DeadlineExceeded
-from aster.egress.guard import AsyncGuardedBackend, tls_context, translate
+from aster.egress.guard import AsyncGuardedBackend, tls_context, translated
 from aster.egress.streams import AsyncioBackend
 
 KEEPALIVE_SECONDS = 30.0
@@ -76,7 +76,7 @@ class AsyncLine:
         Raises httpx2.TransportError (see `explain`), for a refused address one that is also a ForbiddenAddress.
         """
         ends = time.monotonic() + seconds
-        with translate(), _h11_errors():
+        with translated, _h11_errors():
             origin = (url.scheme, *check_target(url, self._policy or Policy.from_settings()))
             # Built before anything is dialled: a header that is not valid stops here.
             head = h11.Request(method=method, target=url.raw_path, headers=_head(url, headers, content))

@@ -19,7 +19,7 @@ import httpx2
 
 from aster.egress.addresses import Policy, Resolver, check_target, resolve_with_system
 from aster.egress.body import MAX_RESPONSE_BYTES
-from aster.egress.guard import AsyncGuardedBackend, tls_context, translate
+from aster.egress.guard import AsyncGuardedBackend, tls_context, translated
 from aster.egress.streams import AsyncioBackend
 from aster.egress.wire import Answer, Wire, as_request, encode_headers
 
@@ -64,6 +64,18 @@ class Pool:
         """
         return Exchange(self, url, content, headers, lane, limit or MAX_RESPONSE_BYTES)
 
+    def take_idle(self, place: _Place, lane: Hashable) -> tuple[_Lane, Wire] | None:
+        """What take() gives, if it is there."""
+        found = self._lanes.get((place.origin, lane))
+        if found is None or not found.idle or found.busy >= found.most:
+            return None
+        wire = self._idle_of(found)
+        if wire is None:
+            self._forget_unused(found)
+            return None
+        found.busy += 1
+        return found, wire
+
     async def take(self, place: _Place, lane: Hashable) -> tuple[_Lane, Wire]:
         key = (place.origin, lane)
         found = self._lanes.get(key)
@@ -74,17 +86,23 @@ class Pool:
         except BaseException:
             self._forget_unused(found)
             raise
-        while found.idle:
-            wire = found.idle.pop()
-            self._idle -= 1
-            if time.monotonic() < wire.idle_until and not wire.has_spoken():
-                return found, wire
-            wire.close()
+        if wire := self._idle_of(found):
+            return found, wire
         try:
             return found, await self._dial(place)
         except BaseException:
             self.give(found, None)
             raise
+
+    def _idle_of(self, lane: _Lane) -> Wire | None:
+        """The connection that was used last, if it is still there."""
+        while lane.idle:
+            wire = lane.idle.pop()
+            self._idle -= 1
+            if time.monotonic() < wire.idle_until and not wire.has_spoken():
+                return wire
+            wire.close()
+        return None
 
     def give(self, lane: _Lane, wire: Wire | None) -> None:
         """Take a connection back; one that cannot carry another request is closed."""
@@ -189,12 +207,13 @@ class Exchange:
         self._wire: Wire | None = None
 
     async def __aenter__(self) -> Answer:
-        with translate():
+        with translated:
             place = _place_of(self._url, self._pool._policy or Policy.from_settings())
             # Built before anything is dialled: a header that is not valid stops here.
             lines = encode_headers(self._headers)
             request = as_request("POST", place.target, place.host, lines, self._content)
-            self._lane, self._wire = await self._pool.take(place, self._lane_key)
+            taken = self._pool.take_idle(place, self._lane_key) or await self._pool.take(place, self._lane_key)
+            self._lane, self._wire = taken
             try:
                 return await self._wire.ask(request, self._limit)
             except BaseException:

@@ -22,7 +22,7 @@ from aster.egress.body import MAX_RESPONSE_BYTES, Intake, ResponseTooLarge
 _HEAD_BYTES = 100 * 1024
 # Beyond this, reading stops until somebody takes what has arrived of a stream.
 _HELD = 256 * 1024
-_TIMEOUT = re.compile(r"timeout=(\d{1,4})\b").search
+_TIMEOUT = re.compile(rb"timeout=(\d{1,4})\b").search
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _VALUE = re.compile(r"[\t\x20-\x7e]*").fullmatch
 
@@ -46,6 +46,10 @@ _LONG = 200
 _encode_known = lru_cache(maxsize=4096)(_encode_line)  # most of a call's headers are those of the one before
 
 
+def _text(raw: bytes) -> str:
+    return raw.decode("latin-1").strip()
+
+
 class Answer:
     """Status and headers of an answer, and its body as it comes. Its repr shows neither: they may hold secrets."""
 
@@ -58,16 +62,16 @@ class Answer:
         "_wire",
         "body",
         "error",
-        "headers",
         "is_stream",
+        "raw_headers",
         "status",
     )
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self.status = 0
-        self.headers: list[tuple[str, str]] = []
-        self._first: dict[str, str] = {}
+        self.raw_headers: list[tuple[bytes, bytes]] = []  # names in lower case
+        self._first: dict[bytes, bytes] = {}
         self.body = bytearray()
         self.is_stream = False
         self.error: Exception | None = None
@@ -78,10 +82,14 @@ class Answer:
 
     def header(self, name: str) -> str:
         """The first value of a header, named in lower case; empty if there is none."""
-        return self._first.get(name, "")
+        return _text(self._first.get(name.encode(), b""))
 
     def header_list(self, name: str) -> list[str]:
         return [value for each, value in self.headers if each == name]
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        return [(_text(name), _text(value)) for name, value in self.raw_headers]
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """What a stream says, as it arrives. Raises httpx2.TransportError if it breaks off."""
@@ -100,14 +108,25 @@ class Answer:
 
     def begin(self, limit: int) -> None:
         """The head is complete."""
-        self._first = dict(reversed(self.headers))
-        self.is_stream = 200 <= self.status < 300 and self.header("content-type").lower().startswith(
-            "text/event-stream"
-        )
-        if self.is_stream or self.header("content-encoding"):
+        self._first = first = dict(reversed(self.raw_headers))
+        said_type = first.get(b"content-type", b"").strip().lower()
+        self.is_stream = 200 <= self.status < 300 and said_type.startswith(b"text/event-stream")
+        if self.is_stream or first.get(b"content-encoding"):
             self._intake = Intake(httpx2.Headers(self.headers), limit=None if self.is_stream else limit)
-        elif (said := self.header("content-length")).isdigit() and int(said) > limit:
+        elif (length := first.get(b"content-length", b"").strip()).isdigit() and int(length) > limit:
             raise ResponseTooLarge(limit)
+
+    @property
+    def has_length(self) -> bool:
+        """Whether it says where it ends, before the connection does."""
+        return bool(self._first.get(b"content-length") or self._first.get(b"transfer-encoding"))
+
+    @property
+    def kept_seconds(self) -> float | None:
+        """For how long the server says it keeps the connection afterwards; None if it does not say."""
+        said = self._first.get(b"keep-alive")
+        found = _TIMEOUT(said) if said else None
+        return float(found[1]) if found else None
 
     def take(self, data: bytes, limit: int) -> None:
         if self._intake is None:
@@ -147,6 +166,7 @@ class Wire(asyncio.Protocol):
         self._unsaid_bytes = 0  # heads, trailers, framing: what has come since the last piece of a body
         self._is_interim = self._keeps_alive = False
         self._ends_with_connection = self._is_paused = False
+        self._poll: select.poll | None = None
         self.is_closed = False
         self.is_ready = False  # the last answer was read to its end, and nothing was said beyond it
         self.idle_until = 0.0
@@ -180,9 +200,10 @@ class Wire(asyncio.Protocol):
         """Of a connection nobody uses: it has ended, or says what nobody asked for; also what the loop has not seen."""
         if self.is_closed or self._transport is None or self._transport.is_closing():
             return True
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return bool(self._poll.poll(0))
 
     def resume(self) -> None:
         if self._is_paused and self._transport and not self.is_closed:
@@ -230,7 +251,7 @@ class Wire(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._answer:
-            self._answer.headers.append((name.decode("latin-1").lower(), value.decode("latin-1").strip()))
+            self._answer.raw_headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         answer = self._answer
@@ -239,15 +260,14 @@ class Wire(asyncio.Protocol):
         answer.status = self._parser.get_status_code()
         self._is_interim = 100 <= answer.status < 200
         if self._is_interim:
-            answer.headers.clear()
+            answer.raw_headers.clear()
             return
         self._unsaid_bytes = 0
         answer.begin(self._limit)
         self._keeps_alive = self._parser.should_keep_alive()
-        if said := _TIMEOUT(answer.header("keep-alive")):
-            self.promised = max(0.5, float(said[1]) - 1)
-        has_length = bool(answer.header("content-length") or answer.header("transfer-encoding"))
-        self._ends_with_connection = not has_length and answer.status not in (204, 304)
+        if (said := answer.kept_seconds) is not None:
+            self.promised = max(0.5, said - 1)
+        self._ends_with_connection = not answer.has_length and answer.status not in (204, 304)
         if answer.is_stream:
             self._arrived()
 
