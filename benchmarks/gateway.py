@@ -28,17 +28,12 @@ DONE = b'"done"'
 
 def _serve_aster(bound: socket.socket) -> None:
     """As `manage.py serve` does, without worker and scheduler, and without what only DEBUG does."""
-    import gc
-
-    import uvicorn
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from aster.asgi import application
+    from aster.serving import serve
 
     BaseDatabaseWrapper.queries_logged = False
-    config = uvicorn.Config(application, log_level="error", lifespan="on", access_log=False, server_header=False)
-    gc.freeze()
-    uvicorn.Server(config).run(sockets=[bound])
+    serve(bound, log_level="error")
 
 
 @dataclass(frozen=True)

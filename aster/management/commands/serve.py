@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import secrets
 from contextlib import ExitStack, suppress
 from typing import Any
 
-import uvicorn
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -17,6 +15,7 @@ from aster.accounts.models import User
 from aster.demo.serving import bind_port
 from aster.demo.world import DemoWorld
 from aster.demo_organization import ADMIN, MEMBER, create_demo_organization, is_empty_installation
+from aster.serving import serve
 
 SIGN_IN = settings.ASTER_DATA_DIR / "demo-sign-in.txt"
 DEMO_PORT = settings.ASTER_DATA_DIR / "demo-port"
@@ -45,15 +44,8 @@ class Command(BaseCommand):
             running.callback(listener.close)
             password = self._start_demo(running, options["port"]) if options["demo"] else None
             self._greet(password, demo=options["demo"])
-            config = uvicorn.Config(
-                "aster.asgi:application", lifespan="on", log_config=None, access_log=False,
-                timeout_graceful_shutdown=2, server_header=False,
-            )  # fmt: skip
-            config.load()
-            # What is there at the start stays: the collector need not look through it again and again.
-            gc.freeze()
             with suppress(KeyboardInterrupt):  # uvicorn hands the signal on once everything has stopped
-                uvicorn.Server(config).run(sockets=[listener])
+                serve(listener, log_config=None, timeout_graceful_shutdown=2)
 
     def _start_demo(self, running: ExitStack, port: int) -> str | None:
         # The demo servers keep the port they were added with, whatever port Aster is on today.
