@@ -6,7 +6,7 @@ else; `check_target(target)` is the test that guards saving a server; `probe_tar
 
 from integrations.mcp_client.check import CheckResult, check_target
 from integrations.mcp_client.failures import AuthChallenge, RefusedRequest, was_never_sent
-from integrations.mcp_client.kept import KeptSessions
+from integrations.mcp_client.kept import KeptSessions, SharedSession
 from integrations.mcp_client.offers import PROMPTS, RESOURCES, TEMPLATES, Offer
 from integrations.mcp_client.probe import Probe, probe_target, probe_url, require_streamable
 from integrations.mcp_client.rounds import Rounds, asks_for_input
@@ -28,6 +28,7 @@ __all__ = [
     "RefusedRequest",
     "Rounds",
     "Session",
+    "SharedSession",
     "Target",
     "TokenSource",
     "ToolListing",

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from integrations.mcp_client.session import Session
 from integrations.mcp_client.target import Target
@@ -27,6 +28,46 @@ class _Kept:
     users: int = 0
     used_at: float = 0.0
     is_retired: bool = False
+
+
+class SharedSession:
+    """A session at a server that wants no connection, for one call after the other and several at once: `async with`
+    for each. It belongs to one person, as kept ones do.
+
+    Should the server turn out to want one after all, what was opened for that is closed with the last call.
+    """
+
+    __slots__ = ("_session", "_target", "_users")
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._session: Session | None = None
+        self._users = 0
+
+    async def __aenter__(self) -> Session:
+        session = self._session
+        if session is None:
+            session = self._session = Session(self._target)
+        self._users += 1
+        try:
+            await session.open()
+        except BaseException as error:
+            await self._leave(error)
+            raise
+        return session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._leave(error)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        self._users -= 1
+        session = self._session
+        if session and not self._users and not session.is_free:
+            self._session = None
+            # Cancelled: no time for goodbyes
+            await session.close(politely=error is None or isinstance(error, Exception))
 
 
 class KeptSessions:

@@ -110,9 +110,11 @@ def _not_found(answer: Exchange) -> Probe:
 
 def best_version(supported: object) -> str:
     """The newest modern version that Aster and the server both know; empty if there is none."""
-    if not isinstance(supported, list):
-        return ""
-    return next((version for version in reversed(MODERN_PROTOCOL_VERSIONS) if version in supported), "")
+    if isinstance(supported, list):
+        for version in reversed(MODERN_PROTOCOL_VERSIONS):
+            if version in supported:
+                return version
+    return ""
 
 
 def _error_code(message: Mapping[str, Any]) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from functools import partial
+from types import TracebackType
 from typing import Any, TypeVar
 
 import anyio
@@ -52,24 +53,31 @@ Result = TypeVar("Result")
 AnyChannel = Channel | StatelessChannel
 
 
-@asynccontextmanager
-async def open_target(target: Target) -> AsyncIterator[Session]:
-    """A `Session` at `target`, ready for calls; may be entered and left in different tasks.
+class open_target:
+    """A `Session` at `target`, ready for calls, for the length of an `async with`; may be entered and left in different
+    tasks.
 
     Raises UpstreamError (AuthChallenge for 401 and 403), ForbiddenAddress, or what `target.token` raises.
     """
-    session = Session(target)
-    try:
-        await session.open()
-        yield session
-    except Exception:
-        await session.close()
-        raise
-    except BaseException:  # cancelled: no time for goodbyes
-        await session.close(politely=False)
-        raise
-    else:
-        await session.close()
+
+    __slots__ = ("_session",)
+
+    def __init__(self, target: Target) -> None:
+        self._session = Session(target)
+
+    async def __aenter__(self) -> Session:
+        try:
+            await self._session.open()
+        except BaseException as error:
+            await self._session.close(politely=isinstance(error, Exception))
+            raise
+        return self._session
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        # Cancelled: no time for goodbyes
+        await self._session.close(politely=error is None or isinstance(error, Exception))
 
 
 class Session:
@@ -90,6 +98,11 @@ class Session:
     @property
     def era(self) -> Era:
         return self._live.era
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it holds nothing that has to be closed."""
+        return isinstance(self._channel, StatelessChannel) and not self._channel.owns_pool and not self._replaced
 
     @property
     def protocol_version(self) -> str:
@@ -143,16 +156,18 @@ class Session:
         """
         known = tool if isinstance(tool, KnownTool) else KnownTool(tool) if tool else self._listed.get(name, _UNKNOWN)
         ends = time.monotonic() + (timeout or self.target.timeout)
-
-        async def call() -> dict[str, Any]:
-            left = ends - time.monotonic()
-            params = {"name": name, "arguments": dict(arguments or {}), **({"_meta": dict(meta)} if meta else {})}
-            return await self._call_tool(params, known, progress, left, rounds)
-
-        return await self._retry(call, ends=ends, after=None if known.may_be_repeated else "dial")
+        params = {"name": name, "arguments": dict(arguments or {}), **({"_meta": dict(meta)} if meta else {})}
+        try:
+            return await self._call_tool(params, known, progress, ends, rounds)
+        except (AsterError, Refusal) as failure:
+            call = partial(self._call_tool, params, known, progress, ends, rounds)
+            after = None if known.may_be_repeated else "dial"
+            return await self._retry(call, ends=ends, after=after, failed=failure)
 
     async def open(self) -> None:
         """Ready it for calls; once it is, this does nothing."""
+        if self._channel is None:
+            self._channel = StatelessChannel.remembered(self.target)
         if self._channel is not None:
             return
         try:
@@ -247,28 +262,29 @@ class Session:
         params: dict[str, Any],
         tool: KnownTool,
         progress: ProgressFnT | None,
-        timeout: float,
+        ends: float,
         rounds: Rounds,
     ) -> dict[str, Any]:
-        async def send(tool: KnownTool) -> dict[str, Any]:
-            headers = tool.param_headers(params["arguments"]) if self.era == "modern" else {}
-            options = {"timeout": timeout, "progress": progress, "headers": headers}
-            return await self._round("tools/call", params, rounds, step="call", **options)
-
+        options = {"step": "call", "timeout": ends - time.monotonic(), "progress": progress}
+        headers = self._mirrored(params, tool)
         try:
             try:
-                result = await send(tool)
+                result = await self._round("tools/call", params, rounds, headers=headers, **options)
             except Refusal as refusal:
                 if refusal.code != HEADER_MISMATCH:
                     raise
                 # The schema we know is out of date. Refused before it ran, so it may be sent again.
                 await self.list_tools()
-                result = await send(self._listed.get(params["name"], _UNKNOWN))
+                headers = self._mirrored(params, self._listed.get(params["name"], _UNKNOWN))
+                result = await self._round("tools/call", params, rounds, headers=headers, **options)
         except Refusal as refusal:
             return read_refused_call(refusal, rounds, self.target.key)
         except ResponseTooLarge:
             raise result_too_large() from None
         return read_call_result(result, rounds, self.target.key)
+
+    def _mirrored(self, params: Mapping[str, Any], tool: KnownTool) -> dict[str, str]:
+        return tool.param_headers(params["arguments"]) if self._live.era == "modern" else {}
 
     async def list_offers(self, offer: Offer) -> list[dict[str, Any]]:
         """All prompts, resources or templates within `target.timeout` seconds; none if the server has no such thing."""
@@ -318,17 +334,19 @@ class Session:
             raise result_too_large() from None
         return read_answer(result, rounds, self.target.key)
 
-    async def _round(
-        self, method: str, params: Mapping[str, Any], rounds: Rounds, *, step: str, **options: Any
-    ) -> dict[str, Any]:
-        sent = {**params, **rounds.params} if self.era == "modern" else params
-        return await self._request(method, sent, step=step, capabilities=rounds.capabilities, **options)
+    def _round(
+        self, method: str, params: Mapping[str, Any], rounds: Rounds, **options: Any
+    ) -> Awaitable[dict[str, Any]]:
+        if rounds is not NOBODY_ASKS_BACK and self._live.era == "modern":
+            params = {**params, **rounds.params}
+        return self._request(method, params, capabilities=rounds.capabilities, **options)
 
     async def _request(self, method: str, params: Mapping[str, Any], **options: Any) -> dict[str, Any]:
         """Send over the live channel; replace a channel that is gone, lost its session or speaks the wrong era."""
-        if self._live.is_broken:
-            await self._repair(self._live, self._live.era, self._live.discover)
         channel = self._live
+        if channel.is_broken:
+            await self._repair(channel, channel.era, channel.discover)
+            channel = self._live
         was_assumed = channel.is_assumed
         try:
             return await self._send_over(channel, method, params, options)
@@ -383,17 +401,25 @@ class Session:
                 raise refusal.error from None
 
     async def _retry(
-        self, step: Callable[[], Awaitable[Result]], *, ends: float = math.inf, after: str | None = None
+        self,
+        step: Callable[[], Awaitable[Result]],
+        *,
+        ends: float = math.inf,
+        after: str | None = None,
+        failed: AsterError | Refusal | None = None,
     ) -> Result:
         """Run a step that may be repeated, again after retryable faults as often as the target says.
 
-        Not beyond `ends` (monotonic seconds), and only after faults of the step `after`, if given.
+        Not beyond `ends` (monotonic seconds), and only after faults of the step `after`, if given. Has it been run once
+        already, `failed` is what came of that.
         """
         earlier: Exception | None = None
         attempt = 0
         while True:
             pause = min(BACKOFF_SECONDS * 2**attempt, MAX_BACKOFF_SECONDS)
             try:
+                if failed and not attempt:
+                    raise failed
                 return await step()
             except (AsterError, Refusal) as failure:
                 error = failure.error if isinstance(failure, Refusal) else failure

@@ -8,10 +8,10 @@ servers would spend most of its time there.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import anyio
@@ -45,13 +45,16 @@ def routing_headers(method: str, params: Mapping[str, Any]) -> dict[str, str]:
     """What a modern request repeats in its headers (2026-07-28, Streamable HTTP §Request Metadata)."""
     headers = {MCP_PROTOCOL_VERSION_HEADER: LATEST_MODERN_VERSION, MCP_METHOD_HEADER: method}
     if name := NAME_BEARING_METHODS.get(method):
-        headers[MCP_NAME_HEADER] = encode_header_value(str(params[name]))
+        headers[MCP_NAME_HEADER] = _encoded_name(str(params[name]))
     return headers
 
 
 def stamp(params: Mapping[str, Any], capabilities: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """`params` with what every modern request carries in `_meta`."""
     return {**params, "_meta": {**(params.get("_meta") or {}), **modern_meta(capabilities)}}
+
+
+_encoded_name = lru_cache(maxsize=1024)(encode_header_value)
 
 
 class StatelessChannel:
@@ -65,9 +68,22 @@ class StatelessChannel:
         self.is_assumed = False
         self.is_broken = False  # closed, perhaps to be replaced by one that could not be opened
         self.protocol_version = ""
-        self._ids = itertools.count(1)
+        self._id = 0
         self._pool: egress.Pool | None = None
-        self._owns_pool = False
+        self.owns_pool = False
+
+    @classmethod
+    def remembered(cls, target: Target) -> StatelessChannel | None:
+        """A channel that is ready at once: to a server that was found to be one of these, in a loop that keeps a pool.
+
+        Nothing is agreed on with it; what it is now shows with the first answer.
+        """
+        if target.costs_to_open or not target.discover or not (kept := egress.kept_pool()):
+            return None
+        channel = cls(target)
+        channel._pool, channel.discover, channel.is_assumed = kept, dict(target.discover), True
+        channel.protocol_version = best_version(target.discover.get("supportedVersions"))
+        return channel if channel.protocol_version else None
 
     @property
     def server_info(self) -> Implementation | None:
@@ -89,11 +105,11 @@ class StatelessChannel:
 
     async def start(self) -> None:
         kept = egress.kept_pool()
-        self._pool, self._owns_pool = kept or egress.Pool(), kept is None
+        self._pool, self.owns_pool = kept or egress.Pool(), kept is None
 
     async def close(self, *, politely: bool = True) -> None:
         self.is_broken = True
-        if self._pool and self._owns_pool:
+        if self._pool and self.owns_pool:
             await self._pool.aclose()
 
     async def negotiate(self, era: Era, discover: Mapping[str, Any] | None) -> None:
@@ -121,15 +137,23 @@ class StatelessChannel:
 
         Raises Refusal for an answer that is not a result, UpstreamError for no answer, AuthChallenge for 401 and 403.
         """
-        exchange, number = Exchange(timeout=timeout), next(self._ids)
+        self._id = number = self._id + 1
+        exchange = Exchange(timeout=timeout)
         stamped = stamp(params, capabilities)
         if progress is not None:
             stamped["_meta"]["progressToken"] = number
-        payload = {"jsonrpc": "2.0", "id": number, "method": method, "params": stamped}
-        sent = {"accept": "application/json, text/event-stream", **routing_headers(method, params), **(headers or {})}
+        sent = {
+            "Content-Type": "application/json",
+            **self.target.headers,
+            "accept": "application/json, text/event-stream",
+            **routing_headers(method, params),
+            **(headers or {}),
+        }
+        send = self._exchange if self.target.token is None else self._authorized
         try:
+            content = to_json({"jsonrpc": "2.0", "id": number, "method": method, "params": stamped})
             async with asyncio.timeout(timeout):
-                message = await self._post(payload, sent, exchange, progress)
+                message = await send(content, sent, exchange, number, progress)
         except TimeoutError:
             raise timed_out(step, timeout) from None
         except Exception as error:  # whatever it is, it leaves as one error
@@ -138,12 +162,11 @@ class StatelessChannel:
         self.is_assumed = False
         return result
 
-    async def _post(
-        self, payload: dict[str, Any], headers: dict[str, str], exchange: Exchange, progress: ProgressFnT | None
+    async def _authorized(
+        self, content: bytes, headers: dict[str, str], exchange: Exchange, number: int, progress: ProgressFnT | None
     ) -> dict[str, Any]:
         """The message that answers; an empty one if none came. A rejected token is replaced once."""
-        target, content, number = self.target, to_json(payload), payload["id"]
-        headers = {"Content-Type": "application/json", **target.headers, **headers}
+        target = self.target
         token = await target.token(None) if target.token else None
         if token:
             headers["Authorization"] = f"Bearer {token}"

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, cast
 
 import httpx2
@@ -79,6 +80,7 @@ class Exchange:
             self.on_failure()
 
 
+@lru_cache(maxsize=256)
 def _media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
