@@ -6,9 +6,9 @@ Each process learns for itself: what one cannot reach, another may. Changing the
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 
 from aster.errors import UpstreamError
 from integrations.models import McpServer
@@ -34,36 +34,29 @@ class Breaker:
         self._clock = clock
         self._circuits: dict[int, _Circuit] = {}
 
-    @asynccontextmanager
-    async def watch(self, server: McpServer) -> AsyncIterator[None]:
+    def watch(self, server: McpServer) -> Watch:
         """Around everything that asks `server`. After five failures in a row it is left alone, at first for 15 seconds.
 
         Then one caller tries; meanwhile, and if that fails, the others go on being refused. Raises UpstreamError with
         the code `server_resting`; nothing was sent then.
         """
-        circuit = self._circuits.get(server.pk)
-        if circuit is None or circuit.version != server.updated_at:
-            circuit = self._circuits[server.pk] = _Circuit(server.updated_at)
-        if self._is_resting(circuit):
-            raise self._resting(server, circuit)
-        is_trial = circuit.failures >= FAILURES
-        circuit.is_tried = is_trial
-        try:
-            yield
-        except UpstreamError as error:
-            self._judge(circuit, is_away=_says_nothing(error))
-            raise
-        else:
-            self._judge(circuit, is_away=False)
-        finally:
-            if is_trial:
-                circuit.is_tried = False
+        return Watch(self, server)
 
     def require_awake(self, server: McpServer) -> None:
         """Raise what watch() would, without asking the server: for checks before anything else is done for a call."""
         circuit = self._circuits.get(server.pk)
         if circuit and circuit.version == server.updated_at and self._is_resting(circuit):
             raise self._resting(server, circuit)
+
+    def _enter(self, server: McpServer) -> _Circuit:
+        circuit = self._circuits.get(server.pk)
+        if circuit is None or circuit.version != server.updated_at:
+            circuit = self._circuits[server.pk] = _Circuit(server.updated_at)
+        if circuit.failures >= FAILURES:
+            if self._is_resting(circuit):
+                raise self._resting(server, circuit)
+            circuit.is_tried = True
+        return circuit
 
     def _is_resting(self, circuit: _Circuit) -> bool:
         return circuit.failures >= FAILURES and (circuit.is_tried or self._clock() < circuit.rests_until)
@@ -80,6 +73,25 @@ class Breaker:
             f"{server} has not answered {circuit.failures} times in a row. Aster tries it again in {left} s.",
             step="dial", code="server_resting", retryable=True, hint="An admin can find out why on the server's page.",
         )  # fmt: skip
+
+
+class Watch:
+    """One use of a server, for the length of a `with`: see Breaker.watch()."""
+
+    __slots__ = ("_breaker", "_circuit", "_is_trial", "_server")
+
+    def __init__(self, breaker: Breaker, server: McpServer) -> None:
+        self._breaker, self._server = breaker, server
+
+    def __enter__(self) -> None:
+        self._circuit = self._breaker._enter(self._server)
+        self._is_trial = self._circuit.failures >= FAILURES
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if error is None or isinstance(error, UpstreamError):
+            self._breaker._judge(self._circuit, is_away=error is not None and _says_nothing(error))
+        if self._is_trial:
+            self._circuit.is_tried = False
 
 
 def _says_nothing(error: UpstreamError) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 import anyio
 from mcp.shared.uri_template import InvalidUriTemplate, UriTemplate
 
-from agents.runtime.session import Progress, ask_ready, opened, recorded
+from agents.runtime.recording import Recorded
+from agents.runtime.session import Progress, ask_ready, opened
 from agents.services import endpoints
 from agents.services.calls import ReadyCall
 from agents.services.endpoints import Endpoint
@@ -89,7 +90,7 @@ async def _ask(
     endpoint: Endpoint, server: McpServer, offer: Offer, method: str, params: dict[str, Any], name: str,
     actor: Actor, rounds: Rounds, progress: Progress,
 ) -> dict[str, Any]:  # fmt: skip
-    async with recorded(actor, f"{method} {name}", endpoint.agent, server) as record:
+    async with Recorded(actor, f"{method} {name}", endpoint.agent, server) as record:
         prepare = endpoints.prepare_source
         ready = record.prepared(await in_db_thread(prepare, endpoint, server, offer.capability, actor=actor))
         record.result = await ask_ready(ready, method, params, rounds=rounds, progress=progress)

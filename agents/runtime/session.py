@@ -6,11 +6,11 @@ one call, which the gateway and the playground use.
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from types import TracebackType
 from typing import Any
 
 import anyio
@@ -19,25 +19,22 @@ from mcp.shared.dispatcher import ProgressFnT
 
 from agents.models import Agent
 from agents.runtime.breaker import breaker
+from agents.runtime.recording import Recorded, Write
 from agents.services import approvals, calls
 from agents.services.agents import assigned_servers
 from agents.services.approvals import Leave
-from agents.services.calls import AgentTool, CallRow, ReadyCall
+from agents.services.calls import AgentTool, ReadyCall
 from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound, UpstreamError
 from aster.threads import Grouped, in_db_thread, in_waiting_thread
 from integrations.mcp_client import AuthChallenge, Rounds, Session, asks_for_input, open_target, was_never_sent
-from integrations.models import Connection, McpServer
+from integrations.models import McpServer
 from integrations.services.access import at_server
 from integrations.services.refresh import mark_rejected, needs_reconnect
 from integrations.services.step_up import missing_scopes, want_scopes
 from integrations.services.targets import connections_for
 
 Progress = ProgressFnT
-Write = Callable[[Callable[[], CallRow]], Awaitable[None]]
-INPUT_REQUIRED = "input_required"  # in the record: a round that ended with a question of the server's
-# Calls that end together are written in one transaction; each still waits until its row is stored.
-_record_calls = Grouped(calls.record_calls)
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ async def call_once(
 ) -> dict[str, Any]:
     """Authorize, open, call, close and record one call through an agent. Returns the server's result untouched: one
     that asks for input if `around` offers an answer."""
-    async with recorded(actor, name, agent) as record:
+    async with Recorded(actor, name, agent) as record:
         ready = await _authorize(record, agent, name, arguments, actor)
         record.result = await _open_and_call(ready, arguments, around or Around())
     return record.result
@@ -75,21 +72,23 @@ async def call_ready(
 
     It is recorded by `write`, unless only a sign-in helps and the caller `passes_on` such a call.
     """
-    async with recorded(actor, ready.tool_name, agent, ready.server, write=write, passes_on=passes_on) as record:
+    async with Recorded(actor, ready.tool_name, agent, ready.server, write=write, passes_on=passes_on) as record:
         record.prepared(ready)
-        async with _explained(ready), breaker.watch(ready.server), opening as session:
-            record.result = await _send(session, ready, arguments, around)
+        async with _Explained(ready):
+            with breaker.watch(ready.server):
+                async with opening as session:
+                    record.result = await _send(session, ready, arguments, around)
     return record.result
 
 
 async def record_refusal(agent: Agent, name: str, refusal: AsterError, *, actor: Actor) -> None:
     """The row of a call that was refused before anything about it was looked up."""
     with suppress(AsterError):
-        async with recorded(actor, name, agent):
+        async with Recorded(actor, name, agent):
             raise refusal
 
 
-async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[str, Any], actor: Actor) -> ReadyCall:
+async def _authorize(record: Recorded, agent: Agent, name: str, arguments: dict[str, Any], actor: Actor) -> ReadyCall:
     """Checks ask the database alone. Only an unknown tool is worth asking servers nobody has listed yet."""
 
     def authorize() -> ReadyCall:
@@ -107,7 +106,7 @@ async def _authorize(record: _Record, agent: Agent, name: str, arguments: dict[s
 
 async def call_server(server: McpServer, tool_name: str, arguments: dict[str, Any], *, actor: Actor) -> dict[str, Any]:
     """The same for a call straight to a server."""
-    async with recorded(actor, tool_name, None, server) as record:
+    async with Recorded(actor, tool_name, None, server) as record:
         ready = record.prepared(await in_db_thread(calls.authorize_server_call, server, tool_name, actor=actor))
         record.result = await _open_and_call(ready, arguments, Around())
     return record.result
@@ -125,8 +124,10 @@ async def opened(ready: ReadyCall, *, patience: float | None = None) -> AsyncIte
     With `patience` no step may take longer than so many seconds.
     """
     target = ready.target if patience is None else replace(ready.target, timeout=min(patience, ready.target.timeout))
-    async with _explained(ready), breaker.watch(ready.server), open_target(target) as session:
-        yield session
+    async with _Explained(ready):
+        with breaker.watch(ready.server):
+            async with open_target(target) as session:
+                yield session
 
 
 async def ask_ready(
@@ -159,86 +160,35 @@ async def _send(session: Session, ready: ReadyCall, arguments: dict[str, Any], a
     return result
 
 
-@asynccontextmanager
-async def _explained(ready: ReadyCall) -> AsyncIterator[None]:
-    """A server that refuses a token that was just renewed refuses the person: only connecting again helps. One that
-    wants more rights says which (step-up)."""
-    try:
-        yield
-    except ConnectionRequired as missing:
-        raise at_server(missing, ready.server) from None
-    except AuthChallenge as refused:
-        auth = ready.server.auth_config
+class _Explained:
+    """Around what asks a server: its refusals leave as what the person can do about them."""
+
+    __slots__ = ("_ready",)
+
+    def __init__(self, ready: ReadyCall) -> None:
+        self._ready = ready
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if isinstance(error, ConnectionRequired):
+            raise at_server(error, self._ready.server) from None
+        if isinstance(error, AuthChallenge) and (required := await self._require_sign_in(error)):
+            raise required from None
+
+    async def _require_sign_in(self, refused: AuthChallenge) -> AsterError | None:
+        """A server that refuses a token that was just renewed refuses the person: only connecting again helps. One
+        that wants more rights says which (step-up). None if no sign-in helps."""
+        ready, auth = self._ready, self._ready.server.auth_config
         if auth and auth.is_oauth and (scopes := missing_scopes(refused)):
-            raise await in_db_thread(want_scopes, ready.server, ready.connection, scopes) from None
+            return await in_db_thread(want_scopes, ready.server, ready.connection, scopes)
         if ready.connection is None or ready.connection.user is None or refused.status != 401:
-            raise
+            return None
         await in_db_thread(mark_rejected, ready.connection, refused.message)
-        raise at_server(needs_reconnect(ready.connection), ready.server) from None
-
-
-@dataclass
-class _Record:
-    """What is known of a call so far, so that its row tells of the server also when the call was refused."""
-
-    tool_name: str
-    server: McpServer | None = None
-    connection: Connection | None = None
-    result: dict[str, Any] = field(default_factory=dict)
-
-    def found(self, tool: AgentTool) -> None:
-        self.server = tool.server
-        if tool.tool:
-            self.tool_name = tool.tool.name
-
-    def prepared(self, ready: ReadyCall) -> ReadyCall:
-        self.connection = ready.connection
-        return ready
-
-
-@asynccontextmanager
-async def recorded(
-    actor: Actor,
-    name: str,
-    agent: Agent | None,
-    server: McpServer | None = None,
-    *,
-    write: Write | None = None,
-    passes_on: Callable[[], bool] = lambda: False,
-) -> AsyncIterator[_Record]:
-    """Write one ToolCall row however the call ends, also when it is cancelled. With a `write` of its own, one that is
-    passed on to somebody else for want of a connection gets none yet."""
-    started, record = time.monotonic(), _Record(name, server)
-    error: AsterError | None = None
-    try:
-        yield record
-    except AsterError as caught:
-        error = caught
-        raise
-    except Exception:
-        error = AsterError("Aster failed; this is a bug.", code="internal_error")
-        raise
-    except BaseException:
-        error = UpstreamError("The call was cancelled.", code="cancelled", step="call")
-        raise
-    finally:
-        row = partial(
-            calls.call_row,
-            actor=actor,
-            tool_name=record.tool_name,
-            outcome=calls.outcome_of(record.result, error),
-            duration_ms=int((time.monotonic() - started) * 1000),
-            agent=agent,
-            server=record.server,
-            connection=record.connection,
-            error=error,
-            code=INPUT_REQUIRED if asks_for_input(record.result) else "",
-        )
-        if write is None:
-            with anyio.CancelScope(shield=True):
-                await _record_calls(row)
-        elif not (isinstance(error, ConnectionRequired) and passes_on()):
-            await write(row)
+        return at_server(needs_reconnect(ready.connection), ready.server)
 
 
 class _Link:
@@ -272,7 +222,7 @@ class _Link:
 
     async def _hold(self) -> None:
         try:
-            async with _explained(self.ready), open_target(self.ready.target) as self.session:
+            async with _Explained(self.ready), open_target(self.ready.target) as self.session:
                 self.opened.set()
                 await self._done.wait()
         except AsterError as error:
@@ -281,7 +231,7 @@ class _Link:
             self.opened.set()
 
 
-_Asked = tuple[AgentTool, dict[str, Any], _Record]
+_Asked = tuple[AgentTool, dict[str, Any], Recorded]
 
 
 class AgentSession:
@@ -333,7 +283,7 @@ class AgentSession:
             group.start_soon(link.run)
 
     async def call(self, name: str, arguments: dict[str, Any], *, progress: Progress | None = None) -> dict[str, Any]:
-        async with recorded(self.actor, name, self.agent) as record:
+        async with Recorded(self.actor, name, self.agent) as record:
             found = calls.find_tool(self.agent, name, actor=self.actor, known=self._known)
             record.found(found)
             leave = await self._check((found, arguments, record))
@@ -343,9 +293,10 @@ class AgentSession:
                 raise NotFound("List the tools again to see what the server offers.", code="unknown_tool")
             link, tool = self._links[found.server.pk], found.tool
             ready = replace(link.ready, tool_name=tool.name, definition=tool.definition, leave=leave)
-            async with _explained(ready), breaker.watch(found.server):
-                await link.opened.wait()
-                record.result = await _send(link.live, ready, arguments, Around(progress))
+            async with _Explained(ready):
+                with breaker.watch(found.server):
+                    await link.opened.wait()
+                    record.result = await _send(link.live, ready, arguments, Around(progress))
         return record.result
 
     def _check_all(self, asked: list[_Asked]) -> list[Leave | AsterError | None]:
@@ -367,7 +318,7 @@ class AgentSession:
                 outcomes.append(leave)
         return outcomes
 
-    def _require_reachable(self, found: AgentTool, record: _Record) -> None:
+    def _require_reachable(self, found: AgentTool, record: Recorded) -> None:
         """Raise what this turn knows to be wrong with the server of a tool."""
         if problem := self.problems.get(found.server.pk):
             raise problem

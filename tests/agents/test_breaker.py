@@ -45,7 +45,7 @@ def ask(breaker: Breaker, server: McpServer, answer: Exception | None) -> str:
 
     async def run() -> str:
         try:
-            async with breaker.watch(server):
+            with breaker.watch(server):
                 if answer:
                     raise answer
         except (UpstreamError, ConnectionRequired) as error:
@@ -112,9 +112,9 @@ def test_only_one_tries_at_a_time(watched: Breaker, clock: Clock) -> None:
     clock.now += REST_SECONDS
 
     async def two() -> str:
-        async with watched.watch(server):
+        with watched.watch(server):
             try:
-                async with watched.watch(server):
+                with watched.watch(server):
                     return ""
             except UpstreamError as error:
                 return error.code
