@@ -23,7 +23,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 log = logging.getLogger(__name__)
 
-RENEWED_SECONDS = 0.4
+RENEWED_SECONDS = 0.6
 BELIEVED_SECONDS = 0.9
 # So long after its last use something is still kept fresh, if it is among the last used ones.
 KEPT_SECONDS = 15.0

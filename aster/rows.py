@@ -29,12 +29,12 @@ def insert_rows(model: type[Model], rows: Sequence[Mapping[str, Any]]) -> None:
     """
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.column) for field in fields)
+    columns = ", ".join(quote(str(field.column)) for field in fields)
     names = [field.attname for field in fields]
     times = [field.attname for field in fields if field.get_internal_type() == "DateTimeField"]
     adapt = connection.ops.adapt_datetimefield_value
     stored = [{**row, **{name: adapt(row[name]) for name in times}} for row in rows]
-    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})"
+    sql = f"INSERT INTO {quote(model._meta.db_table)} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})"  # noqa: S608  made of names
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.executemany(sql, [[row[name] for name in names] for row in stored])
 

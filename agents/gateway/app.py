@@ -24,6 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 from agents.gateway.auth import ACTOR, ENDPOINT, Admission, refuse
 from agents.gateway.handlers import build_server
 from agents.gateway.handshake import Handshake, may_be_handshake, refuse_method
+from agents.gateway.head import Head, Heads, stripped
 from agents.gateway.late import LateManager
 from agents.gateway.plain import PlainRequest, read_plain
 from agents.gateway.relay import Caller, Relay
@@ -47,7 +48,7 @@ class Gateway:
 
     def __init__(self) -> None:
         security = _security()
-        self._hosts, self._origins = frozenset(security.allowed_hosts), frozenset(security.allowed_origins)
+        self._heads = Heads(security.allowed_hosts, security.allowed_origins)
         self._manager = StreamableHTTPSessionManager(
             build_server(), json_response=False, stateless=True, security_settings=security
         )
@@ -66,20 +67,18 @@ class Gateway:
                 await self._relay.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Space around a value is no part of it (RFC 9110 §5.5), but httptools leaves what follows it.
-        scope["headers"] = [(name, value.strip(b" \t")) for name, value in scope["headers"]]
-        headers, address = _headers(scope), scope["path"].rstrip("/")
+        head, name = self._heads.read(scope)
         read, body = _Body(receive), None
         try:
-            admitted = await self._admit(headers, address)
+            admitted = self._admission.held(head) or await self._admit(head)
             if scope["method"] == "POST":
                 began = time.monotonic()
                 body = await read.whole()
                 if time.monotonic() - began > LATE_SECONDS:
                     # It may take as long as its client likes: who was let in then may be locked out by now.
-                    admitted = await self._admit(headers, address)
+                    admitted = await self._admit(head)
         except AsterError as error:
-            await refuse(send, error, address)
+            await refuse(send, error, head.address)
             return
         if read.has_left:
             return
@@ -87,20 +86,20 @@ class Gateway:
             scope[ACTOR] = admitted
             await self._hand_on(await self._admin.get(), scope, read.again, send)
             return
-        plain = read_plain(headers, body) if body is not None and self._is_expected(headers) else None
+        plain = read_plain(head, name, body) if body is not None and head.is_expected else None
         if plain and await self._answered(plain, admitted, read, Reply(send, plain)):
             return
         scope[ACTOR], scope[ENDPOINT] = admitted.actor, admitted.endpoint
         await self._hand_on(self._manager, scope, read.again, send)
 
-    async def _admit(self, headers: dict[str, str], address: str) -> Caller | Actor:
+    async def _admit(self, head: Head) -> Caller | Actor:
         """Who asks, of the admin server the actor alone. Raises NotSignedIn, NotAllowed or NotFound."""
-        path = _PATH(address)
+        path = _PATH(head.address)
         if path is None:
             raise NotFound("There is nothing at this address.")
         if path[2] == _ADMIN and not path[3]:
-            return await self._admission.admit_to_admin(headers, address, path[1])
-        return await self._admission.admit(headers, address, (path[1], path[2]), path[3])
+            return await self._admission.admit_to_admin(head, path[1])
+        return await self._admission.admit(head, (path[1], path[2]), path[3])
 
     async def _answered(self, plain: PlainRequest, caller: Caller, read: _Body, reply: Reply) -> bool:
         """Whether the relay answered. A client that leaves ends its call (2026-07-28, Cancellation)."""
@@ -130,24 +129,18 @@ class Gateway:
         if scope["method"] != "POST":
             await refuse_method(scope, send)
             return
+        scope["headers"] = stripped(scope)
         if may_be_handshake(Headers(scope=scope)):
             handshake = Handshake(receive, send)
             await handshake.peek()
             receive, send = handshake.receive, handshake.send
         await manager.handle_request(scope, receive, send)
 
-    def _is_expected(self, headers: dict[str, str]) -> bool:
-        """Host, origin and type as they are every day. The SDK's server says what is wrong with others."""
-        host, origin = headers.get("host", ""), headers.get("origin")
-        return (
-            (host in self._hosts or f"{host.rpartition(':')[0]}:*" in self._hosts)
-            and (not origin or origin in self._origins)
-            and headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
-        )
-
 
 class _Body:
     """A request's body, read once and, if need be, handed on as if nobody had looked."""
+
+    __slots__ = ("_read", "_receive", "has_left")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -191,17 +184,6 @@ async def _attend(call: asyncio.Task[Any] | None, read: _Body, reply: Reply) -> 
             call.cancel()
     finally:
         leaving.cancel()
-
-
-def _headers(scope: Scope) -> dict[str, str]:
-    """By name in lower case. One that came twice is left out: which of them counts is for the SDK to say."""
-    pairs = scope["headers"]
-    found = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
-    if len(found) != len(pairs):
-        names = [name.decode("latin-1") for name, _ in pairs]
-        for name in {each for each in names if names.count(each) > 1}:
-            del found[name]
-    return found
 
 
 def _admin_manager(security: TransportSecuritySettings) -> StreamableHTTPSessionManager:

@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.types import Send
 
 from agents.authorization_server import tokens
 from agents.authorization_server.challenges import challenge, insufficient
 from agents.authorization_server.endpoints import issuer
+from agents.gateway.head import Head
 from agents.gateway.relay import Caller
 from agents.services.rules import Address, Rules, load_rules
 from aster.accounts.access import CALL, Actor
-from aster.accounts.authentication import presented_key
 from aster.accounts.services import authenticate_keys
 from aster.errors import AsterError, NotAllowed, NotFound, NotSignedIn
 from aster.leases import Leased
@@ -44,48 +45,73 @@ def _bearers(wanted: Mapping[str, _Bearer | None]) -> dict[str, _Bearer]:
     }
 
 
+class _Admitted(NamedTuple):
+    """A caller as they were let in last, and what that was read from: while both are believed, they are again."""
+
+    bearer: _Bearer
+    address: Address
+    caller: Caller
+
+
 class Admission:
     """For one event loop; `close()` when it ends."""
 
     def __init__(self) -> None:
         self._bearers: Leased[str, _Bearer] = Leased(_bearers)
         self._rules: Leased[Address, Rules] = Leased(load_rules)
+        self._here, self._count = secrets.token_hex(4), itertools.count(1)
 
     def close(self) -> None:
         self._bearers.close()
         self._rules.close()
 
-    async def admit_to_admin(self, headers: Mapping[str, str], path: str, organization: str) -> Actor:
+    async def admit_to_admin(self, head: Head, organization: str) -> Actor:
         """The caller of the admin server. Raises NotSignedIn or NotFound."""
-        actor = await self._actor(headers, path)
+        actor = (await self._bearer(head)).actor
         if actor.organization.slug != organization:
             raise NotFound("There is nothing at this address, or this key does not belong to it.")
-        return replace(actor, request_id=secrets.token_hex(8))
+        return actor.in_request(self._request_id())
 
-    async def admit(self, headers: Mapping[str, str], path: str, address: Address, server: str | None = None) -> Caller:
+    def held(self, head: Head) -> Caller | None:
+        """What admit() would say, if nothing has to be asked for it."""
+        known: _Admitted | None = head.admitted
+        if known is None or self._bearers.get(head.key) is not known.bearer:
+            return None
+        return self._in_request(known.caller) if self._rules.get(known.address) is known.caller.rules else None
+
+    async def admit(self, head: Head, address: Address, server: str | None = None) -> Caller:
         """The caller of a request, with the rules of the agent and the endpoint, the agent or one server of it.
 
         Raises NotSignedIn, NotAllowed, or NotFound: of an agent or server that is not theirs a key learns nothing.
         """
-        actor = await self._actor(headers, path)
+        bearer = await self._bearer(head)
+        actor = bearer.actor
         rules = await self._rules.ask(address) if actor.organization.slug == address[0] else None
         endpoint = rules.endpoint(server) if rules else None
         if rules is None or endpoint is None:
             raise NotFound("There is no such agent or server of an agent, or this key does not belong to it.")
         if actor.app:
             actor.require_scope(CALL)
-        actor = replace(actor, organization=rules.agent.organization, request_id=secrets.token_hex(8))
-        return Caller(actor, rules, endpoint)
+        caller = Caller(replace(actor, organization=rules.agent.organization), rules, endpoint, {})
+        head.admitted = _Admitted(bearer, address, caller)
+        return self._in_request(caller)
 
-    async def _actor(self, headers: Mapping[str, str], path: str) -> Actor:
+    async def _bearer(self, head: Head) -> _Bearer:
         """A token is good for exactly the address it was made for (RFC 8707)."""
-        text = presented_key(headers)
-        bearer = await self._bearers.ask(text) if text else None
-        if bearer is None or (bearer.resource and bearer.resource != f"{issuer()}{path}"):
+        bearer = await self._bearers.ask(head.key) if head.key else None
+        if bearer is None or (bearer.resource and bearer.resource != f"{issuer()}{head.address}"):
             words = "Sign in (OAuth), or send an API key of this organization as Authorization: Bearer …."
             words += " Make a key under API keys in the hub."
-            raise NotSignedIn(words, code="unauthenticated", extra={"had_token": bool(text)})
-        return bearer.actor
+            raise NotSignedIn(words, code="unauthenticated", extra={"had_token": bool(head.key)})
+        return bearer
+
+    def _in_request(self, caller: Caller) -> Caller:
+        actor = caller.actor.in_request(self._request_id())
+        return Caller(actor, caller.rules, caller.endpoint, caller.plans)
+
+    def _request_id(self) -> str:
+        """One that no other process and no other request of this one has."""
+        return f"{self._here}{next(self._count):08x}"
 
 
 async def refuse(send: Send, error: AsterError, path: str) -> None:

@@ -11,6 +11,12 @@ from pydantic import ValidationError
 from aster.errors import AsterError
 
 _PLAIN, _TEXT = {"content", "structuredContent", "isError"}, {"type", "text"}
+# The other fields that the SDK knows, under both of its names; it passes on nothing that it does not know.
+_OTHER = (
+    frozenset(name for key, field in types.CallToolResult.model_fields.items() for name in (key, field.alias) if name)
+    - _PLAIN
+)
+_NONE: Mapping[str, Any] = {}
 
 
 def tool_for_client(definition: Mapping[str, Any], *, modern: bool) -> dict[str, Any] | None:
@@ -47,11 +53,11 @@ def _cleaned(definition: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
 
 def result_for_client(result: Mapping[str, Any], *, modern: bool) -> dict[str, Any]:
     """A call's result as the client's era can read it; an error result in place of one that nobody could."""
+    if _is_plain(result):
+        return {name: result[name] for name in result if name in _PLAIN}
     kept = dict(result)
     if not modern and not isinstance(kept.get("structuredContent"), dict | None):
         del kept["structuredContent"]
-    if _is_plain(kept):
-        return kept
     try:
         read = types.CallToolResult.model_validate(kept)
     except ValidationError:
@@ -63,14 +69,17 @@ def result_for_client(result: Mapping[str, Any], *, modern: bool) -> dict[str, A
 
 def _is_plain(result: Mapping[str, Any]) -> bool:
     """Texts alone: most results, and nothing that could be wrong with them."""
-    if result.keys() - _PLAIN or not isinstance(result.get("isError", False), bool):
+    if not _OTHER.isdisjoint(result) or not isinstance(result.get("isError", False), bool):
         return False
-    if not isinstance(result.get("structuredContent", {}), dict):
+    if not isinstance(result.get("structuredContent", _NONE), dict):
         return False
-    return all(
-        isinstance(each, dict) and each.keys() == _TEXT and each["type"] == "text" and isinstance(each["text"], str)
-        for each in result["content"]
-    )
+    return all(map(_is_text, result["content"]))
+
+
+def _is_text(block: object) -> bool:
+    if not isinstance(block, dict) or block.keys() != _TEXT:
+        return False
+    return block["type"] == "text" and isinstance(block["text"], str)
 
 
 def tool_error(text: str) -> dict[str, Any]:

@@ -7,11 +7,9 @@ an answer to a question) goes to the SDK's server, which knows every rule of the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from types import MappingProxyType, NoneType
+from typing import Any, NamedTuple, TypeGuard
 
-from mcp.shared.inbound import MCP_METHOD_HEADER, MCP_NAME_HEADER, MCP_PROTOCOL_VERSION_HEADER
 from mcp_types import (
     CLIENT_CAPABILITIES_META_KEY,
     CLIENT_INFO_META_KEY,
@@ -24,18 +22,23 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from agents.gateway.handshake import URL_ERROR_VERSION, opens_urls
+from agents.gateway.head import Head
 
 CALL, LIST = "tools/call", "tools/list"
-_PARAMS = {CALL: {"name", "arguments", "_meta"}, LIST: {"cursor", "_meta"}}
+_CALL_PARAMS, _LIST_PARAMS = {"name", "arguments", "_meta"}, {"cursor", "_meta"}
 # W3C Trace Context, as MCP carries it in `_meta` (2026-07-28, basic/index)
 TRACE, LONGEST_TRACE = ("traceparent", "tracestate", "baggage"), 8192
 _TOKEN = "progressToken"
+_TRACED = frozenset(TRACE)
+_NO_TRACE: Mapping[str, str] = MappingProxyType({})
+MOST_SAID = 4_000  # bytes of a request whose `_meta` is worth remembering
 _LEGACY_META = {_TOKEN, *TRACE}
-_MODERN_META = {PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY, *_LEGACY_META}
+# Of `_meta` what is the same in every request of a client
+_SAID = {PROTOCOL_VERSION_META_KEY, CLIENT_CAPABILITIES_META_KEY, CLIENT_INFO_META_KEY}
+_MODERN_META = {*_SAID, *_LEGACY_META}
 
 
-@dataclass(frozen=True, slots=True)
-class PlainRequest:
+class PlainRequest(NamedTuple):
     """`declared` are the client's capabilities; of a client of the older eras, those its session id tells of."""
 
     id: int | str
@@ -44,7 +47,7 @@ class PlainRequest:
     version: str
     declared: Mapping[str, Any]
     progress_token: int | str | None = None
-    trace: Mapping[str, str] = field(default_factory=dict)
+    trace: Mapping[str, str] = _NO_TRACE
 
     @property
     def is_modern(self) -> bool:
@@ -59,33 +62,43 @@ class PlainRequest:
         return self.params.get("arguments") or {}
 
 
-def read_plain(headers: Mapping[str, str], body: bytes) -> PlainRequest | None:
-    """The request, or None if it is not plain. `headers` are in lower case, without those that came twice."""
-    if not _accepts_both(headers.get("accept", "")):
+def read_plain(head: Head, name: str | None, body: bytes) -> PlainRequest | None:
+    """The request, or None if it is not plain. `name` is what its Mcp-Name says."""
+    message = _parsed(body) if head.accepts_both else None
+    if message is None:
         return None
+    number, method, params = message.get("id"), message.get("method"), message.get("params")
+    if not _is_id(number) or not isinstance(params, dict) or not _has_shape(method, params):
+        return None
+    if head.version == LATEST_MODERN_VERSION and (head.method != method or name != params.get("name")):
+        return None  # the headers say what the body says
+    meta = params.get("_meta")
+    if meta is not None and meta == head.meta:
+        return PlainRequest(number, str(method), params, head.version, meta[CLIENT_CAPABILITIES_META_KEY])
+    return _with_meta(
+        PlainRequest(number, str(method), params, head.version, {}), head, {} if meta is None else meta, body
+    )
+
+
+def _parsed(body: bytes) -> dict[str, Any] | None:
     try:
         message = from_json(body, allow_inf_nan=False)
     except ValueError:
         return None
-    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0" or len(message) != 4:
+    return message if isinstance(message, dict) and len(message) == 4 and message.get("jsonrpc") == "2.0" else None
+
+
+def _with_meta(request: PlainRequest, head: Head, meta: object, body: bytes) -> PlainRequest | None:
+    declared = _declared(head, meta) if isinstance(meta, dict) else None
+    if declared is None or not isinstance(meta, dict):
         return None
-    number, method, params = message.get("id"), message.get("method"), message.get("params")
-    if not isinstance(number, int | str) or isinstance(number, bool) or not isinstance(params, dict):
+    token = meta.get(_TOKEN)
+    if not (token is None or _is_id(token)):
         return None
-    if method not in (CALL, LIST) or params.keys() - _PARAMS[method] or not _has_shape(method, params):
-        return None
-    meta, version = params.get("_meta"), headers.get(MCP_PROTOCOL_VERSION_HEADER, "")
-    meta = {} if meta is None else meta
-    if not isinstance(meta, dict):
-        return None
-    if version == LATEST_MODERN_VERSION:
-        declared = _declared_by_modern(headers, method, params, meta)
-    else:
-        declared = _declared_by_legacy(headers, version, meta)
-    if declared is None or not _is_token(meta.get(_TOKEN)):
-        return None
-    trace = trace_in(meta) if meta.keys() & set(TRACE) else {}
-    return PlainRequest(number, str(method), params, version, declared, meta.get(_TOKEN), trace)
+    if request.is_modern and meta.keys() <= _SAID and len(body) <= MOST_SAID:
+        head.meta = meta
+    trace = _NO_TRACE if _TRACED.isdisjoint(meta) else trace_in(meta)
+    return request._replace(declared=declared, progress_token=token, trace=trace)
 
 
 def trace_in(meta: Mapping[str, Any]) -> dict[str, str]:
@@ -93,51 +106,38 @@ def trace_in(meta: Mapping[str, Any]) -> dict[str, str]:
     return {key: value for key in TRACE if isinstance(value := meta.get(key), str) and len(value) <= LONGEST_TRACE}
 
 
-def _has_shape(method: str, params: Mapping[str, Any]) -> bool:
-    if method == LIST:
-        return isinstance(params.get("cursor"), str | None)
-    return isinstance(params.get("name"), str) and isinstance(params.get("arguments"), dict | None)
+def _has_shape(method: object, params: Mapping[str, Any]) -> bool:
+    if method == CALL:
+        is_call = isinstance(params.get("name"), str) and isinstance(params.get("arguments"), (dict, NoneType))
+        return is_call and params.keys() <= _CALL_PARAMS
+    return method == LIST and params.keys() <= _LIST_PARAMS and isinstance(params.get("cursor"), (str, NoneType))
 
 
-def _is_token(value: object) -> bool:
-    return value is None or (isinstance(value, int | str) and not isinstance(value, bool))
+def _is_id(value: object) -> TypeGuard[int | str]:
+    return isinstance(value, (int, str)) and value is not True and value is not False
 
 
-def _declared_by_modern(
-    headers: Mapping[str, str], method: str, params: Mapping[str, Any], meta: Mapping[str, Any]
-) -> Mapping[str, Any] | None:
-    """2026-07-28: the headers say what the body says, and `_meta` holds what it must and nothing more to act on."""
-    declared = meta.get(CLIENT_CAPABILITIES_META_KEY, 0)
-    matches = (
-        not meta.keys() - _MODERN_META
-        and meta.get(PROTOCOL_VERSION_META_KEY) == LATEST_MODERN_VERSION
-        and _is_of(ClientCapabilities, declared)
-        and _is_of(Implementation, meta.get(CLIENT_INFO_META_KEY))
-        and headers.get(MCP_METHOD_HEADER) == method
-        and (method == LIST or headers.get(MCP_NAME_HEADER) == params.get("name"))
-    )
-    return declared if matches and isinstance(declared, dict) else None
-
-
-def _declared_by_legacy(headers: Mapping[str, str], version: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if version not in HANDSHAKE_PROTOCOL_VERSIONS or meta.keys() - _LEGACY_META:
+def _declared(head: Head, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The client's capabilities, if `_meta` holds what it must and nothing more to act on."""
+    if head.version == LATEST_MODERN_VERSION:
+        declared = meta.get(CLIENT_CAPABILITIES_META_KEY)
+        is_read = (
+            meta.keys() <= _MODERN_META
+            and meta.get(PROTOCOL_VERSION_META_KEY) == LATEST_MODERN_VERSION
+            and _can_be_read(ClientCapabilities, declared)
+            and (CLIENT_INFO_META_KEY not in meta or _can_be_read(Implementation, meta[CLIENT_INFO_META_KEY]))
+        )
+        return declared if is_read and isinstance(declared, dict) else None
+    if head.version not in HANDSHAKE_PROTOCOL_VERSIONS or not meta.keys() <= _LEGACY_META:
         return None
-    opens = version == URL_ERROR_VERSION and opens_urls(headers)
+    opens = head.version == URL_ERROR_VERSION and opens_urls(head.headers)
     return {"elicitation": {"url": {}}} if opens else {}
 
 
-def _is_of(kind: type[BaseModel], said: object) -> bool:
+def _can_be_read(kind: type[BaseModel], said: object) -> bool:
     """Whether the SDK's server can read what a client says of itself."""
-    if said is None or said == {}:
-        return kind is (Implementation if said is None else ClientCapabilities)
     try:
         kind.model_validate(said, by_name=False)
     except ValidationError:
         return False
     return True
-
-
-@lru_cache(maxsize=64)
-def _accepts_both(accept: str) -> bool:
-    offered = {each.partition(";")[0].strip().lower() for each in accept.split(",")}
-    return {"application/json", "text/event-stream"} <= offered

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
@@ -33,7 +33,7 @@ from aster.accounts.access import Actor
 from aster.errors import AsterError, ConnectionRequired, NotFound, bug_words
 from aster.leases import Leased
 from aster.threads import in_db_thread
-from integrations.mcp_client import KeptSessions, Rounds, Session, asks_for_input, open_target
+from integrations.mcp_client import KeptSessions, Rounds, Session, SharedSession, asks_for_input
 from integrations.services.access import require_connection
 from integrations.services.held import Held, Holder, load_held
 
@@ -43,20 +43,33 @@ MOST_PAGES = 64
 _STAMP = {SERVER_INFO_META_KEY: SERVER_INFO}
 
 
-_Ready = tuple[ReadyCall, AbstractAsyncContextManager[Session]]
+# Most calls are made by clients that can be asked nothing, or the same as with the last call.
+_rounds = lru_cache(maxsize=16)(Rounds)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, at which endpoint, and what rules hold for them now."""
+class Plan(NamedTuple):
+    """What reaches one tool for one caller. `held` is the connection that it goes out with, if it takes one; `session`
+    is for a server that wants no connection."""
+
+    ready: ReadyCall
+    session: SharedSession | None
+    holder: Holder | None
+    held: Held | None
+
+
+class Caller(NamedTuple):
+    """Who asks, at which endpoint, and what rules hold for them now.
+
+    `plans` are their calls that were found in order already, by name: while actor and rules are the same, they are.
+    """
 
     actor: Actor
     rules: Rules
     endpoint: Endpoint
+    plans: dict[str, Plan]
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """A JSON-RPC response and the HTTP status that goes with it."""
 
     status: int
@@ -98,16 +111,24 @@ class Relay:
         self, request: PlainRequest, caller: Caller, progress: Progress | None, has_begun: Callable[[], bool]
     ) -> bytes | None:
         try:
-            ready = await self._ready(request, caller)
+            plan = await self._plan_of(request.name, caller)
         except Exception:  # a bug, before anything was sent: the handlers run into it as well, and tell of it
             return None
-        if ready is None:
+        if plan is None:
             return None
         actor, agent, arguments = caller.actor, caller.rules.agent, request.arguments
-        around = Around(progress, Rounds(asking.modes_in(request.declared)), request.trace)
-        how: dict[str, Any] = {"around": around, "write": self._log.note, "passes_on": lambda: not has_begun()}
+        around = Around(progress, _rounds(asking.modes_in(request.declared)), request.trace)
         try:
-            result = await call_ready(*ready, agent, arguments, actor=actor, **how)
+            result = await call_ready(
+                plan.ready,
+                plan.session or self._kept_session(plan.ready, actor),
+                agent,
+                arguments,
+                actor=actor,
+                around=around,
+                write=self._log.note,
+                passes_on=lambda: not has_begun(),
+            )
         except ConnectionRequired as missing:
             if not has_begun():
                 return None  # its link is the handlers' business; nothing ran
@@ -124,28 +145,41 @@ class Relay:
             return to_json(asking.pass_on(request.version, result, bound))
         return _encoded(eras.result_for_client(result, modern=request.is_modern), request)
 
-    async def _ready(self, request: PlainRequest, caller: Caller) -> _Ready | None:
+    async def _plan_of(self, name: str, caller: Caller) -> Plan | None:
+        """What the call needs, if it is in order as far as anybody can tell without asking."""
+        plan = caller.plans.get(name)
+        if plan is None:
+            plan = await self._plan(name, caller)
+        elif plan.holder and await self._held.ask(plan.holder) is not plan.held:
+            del caller.plans[name]
+            plan = await self._plan(name, caller)
+        return plan
+
+    async def _plan(self, name: str, caller: Caller) -> Plan | None:
         rules, actor = caller.rules, caller.actor
-        found = rules.tools.get(caller.endpoint.inward(request.name))
+        found = rules.tools.get(caller.endpoint.inward(name))
         if found is None or found.tool is None or not _is_in_order(rules, found, actor):
             return None
-        server, auth, connection = found.server, found.server.auth_config, None
+        server, auth, own, known = found.server, found.server.auth_config, found.tool.name, rules.known_tool(found)
         if auth is None or not auth.is_oauth:
-            target = rules.target(server)
+            connection, target, holder, held = None, rules.target(server), None, None
         else:
-            held = await self._held.ask((auth.pk, actor.person.pk if auth.needs_person else None))
+            holder = (auth.pk, actor.person.pk if auth.needs_person else None)
+            held = await self._held.ask(holder)
             if held is None:
                 return None
-            connection, target = held.connection, held.target(server)
             try:
-                require_connection(server, actor, known={server.pk: connection})
+                require_connection(server, actor, known={server.pk: held.connection})
             except ConnectionRequired:
                 return None
-        ready = ReadyCall(server, found.tool.name, rules.known_tool(found), connection, target)
-        if not target.costs_to_open:
-            return ready, open_target(target)
-        whose = (server.pk, actor.user and actor.user.pk, connection and connection.pk)
-        return ready, self._kept.use(whose, target)
+            connection, target = held.connection, held.target(server)
+        session = None if target.costs_to_open else SharedSession(target)
+        plan = caller.plans[name] = Plan(ReadyCall(server, own, known, connection, target), session, holder, held)
+        return plan
+
+    def _kept_session(self, ready: ReadyCall, actor: Actor) -> AbstractAsyncContextManager[Session]:
+        whose = (ready.server.pk, actor.user and actor.user.pk, ready.connection and ready.connection.pk)
+        return self._kept.use(whose, ready.target)
 
 
 def _is_in_order(rules: Rules, found: AgentTool, actor: Actor) -> bool:

