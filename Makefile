@@ -12,7 +12,7 @@ export UV_PYTHON_DOWNLOADS = never
 export UV_PROJECT_ENVIRONMENT = .venv
 BIN := .venv/bin
 
-.PHONY: help run test check lint format types browser screenshots benchmark conformance clients clean
+.PHONY: help run test check lint format types browser screenshots benchmark benchmark-turn benchmark-gateway benchmark-refresh conformance clients clean
 .DEFAULT_GOAL := help
 
 help: ## What can be made
@@ -66,10 +66,10 @@ browser:
 screenshots: .venv/.dev browser ## Take pictures of every hub page into screenshots/
 	@$(BIN)/python -m tests.browser.screenshots
 
-benchmark: .venv/.dev ## Measure turns, gateway calls and the background refresh, as ratios
-	@$(BIN)/python -m benchmarks.turn
-	@$(BIN)/python -m benchmarks.gateway
-	@$(BIN)/python -m benchmarks.refresh
+benchmark: benchmark-turn benchmark-gateway benchmark-refresh ## Measure turns, gateway calls and the background refresh, as ratios
+
+benchmark-turn benchmark-gateway benchmark-refresh: benchmark-%: .venv/.dev
+	@$(BIN)/python -m benchmarks.$* $(if $(PEERS),$(if $(filter gateway,$*),--peers))
 
 # The public MCP conformance suite and a Node for it, exactly as locked; nothing of it runs while it is installed.
 conformance/node_modules/.installed: conformance/package.json conformance/package-lock.json

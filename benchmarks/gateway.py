@@ -166,7 +166,11 @@ def main() -> None:
         "--peers", action="store_true", help="measure other gateways from PyPI beside it (installs them)"
     )
     peers = parser.parse_args().peers
-    with upstreams([0.0] * 2, tools=[1, 20]) as urls, bare_upstream() as bare:
+    with (
+        upstreams([0.0] * 2, tools=[1, 20]) as urls,
+        bare_upstream(sockets_only=False) as bare,
+        bare_upstream(sockets_only=True) as sockets,
+    ):
         prepare_django()
         agents = {
             "one": _make_agent(urls[:1], "One"),
@@ -175,12 +179,13 @@ def main() -> None:
             "tools": _make_agent(urls[1:], "Tools"),
             "tools_dead": _make_agent([urls[1], urls[0]], "Tools dead", dead=1),
             "bare": _make_agent([bare], "Bare"),
+            "sockets": _make_agent([sockets], "Sockets"),
         }
         _close_connections()
         with gateway() as (port, process):
             idle = process.memory_mb()
             base = f"http://127.0.0.1:{port}"
-            results = _measure(urls, bare, base, process, agents)
+            results = _measure(urls, [bare, sockets], base, process, agents)
             print(f"\nmemory: {idle:.0f} MB idle, {_growth(base, process, agents['one']):+.1f} MB after 100,000 calls")
         if peers:
             from benchmarks import peers as others
@@ -193,7 +198,9 @@ def main() -> None:
 Agent = tuple[str, str, str]
 
 
-def _measure(urls: list[str], bare: str, base: str, process: Process, agents: dict[str, Agent]) -> dict[str, Compared]:
+def _measure(
+    urls: list[str], bare: list[str], base: str, process: Process, agents: dict[str, Agent]
+) -> dict[str, Compared]:
     print(f"{'':44s} direct through     p50")
     found: dict[str, Compared] = {}
     upstream, listed = urls
@@ -214,12 +221,9 @@ def _measure(urls: list[str], bare: str, base: str, process: Process, agents: di
         path, key, _ = agents["tools_dead"]
         show(f"{version}, tools/list of 20, a server dead", asks.list(listed), asks.list(base + path, key), 1)
     asks = Asks(MODERN)
-    show(
-        "2026-07-28, 64 at a time, near-free upstream",
-        asks.call(bare, "work"),
-        _through(asks, base, agents["bare"]),
-        64,
-    )
+    for name, url, agent in zip(("no SDK", "nothing but sockets"), bare, ("bare", "sockets"), strict=True):
+        direct = asks.call(url, "work")
+        show(f"2026-07-28, 64, upstream: {name}", direct, _through(asks, base, agents[agent]), 64)
     return found
 
 

@@ -91,12 +91,23 @@ def upstreams(delays: list[float], tools: list[int] | None = None) -> Iterator[l
         yield [f"http://127.0.0.1:{s.getsockname()[1]}/mcp" for s in sockets]
 
 
-class _BareServer(asyncio.Protocol):
-    """The least that is an MCP server: it answers by looking for a few bytes, at almost no cost."""
+_LISTED = {"ttlMs": 0, "cacheScope": "private"}
+_BARE = {
+    "server/discover": {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **_LISTED},
+    "tools/list": {"tools": [{"name": "work", "inputSchema": {"type": "object"}}], **_LISTED},
+    "tools/call": {"content": [{"type": "text", "text": "done"}], "isError": False},
+}
 
-    _DISCOVER: ClassVar = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, "ttlMs": 0}
-    _TOOLS: ClassVar = {"tools": [{"name": "work", "inputSchema": {"type": "object"}}], "ttlMs": 0}
-    _CALLED: ClassVar = {"content": [{"type": "text", "text": "done"}], "isError": False}
+
+def _bare_answer(body: bytes) -> bytes:
+    """The least that is an MCP server."""
+    message = json.loads(body)
+    result = {"resultType": "complete", **_BARE[message["method"]]}
+    return json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}, separators=(",", ":")).encode()
+
+
+class _BareServer(asyncio.Protocol):
+    """It over the least that is an HTTP server: it looks for a few bytes, at almost no cost."""
 
     def __init__(self) -> None:
         self._received = b""
@@ -110,15 +121,12 @@ class _BareServer(asyncio.Protocol):
         length = re.search(rb"content-length: (\d+)", head.lower())
         if blank and length and len(body) >= int(length[1]):
             self._received = b""
-            message = json.loads(body)
-            results = {"server/discover": self._DISCOVER, "tools/list": self._TOOLS, "tools/call": self._CALLED}
-            result = {"resultType": "complete", "cacheScope": "private", **results[message["method"]]}
-            answer = json.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result}, separators=(",", ":"))
-            head_sent = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(answer)}\r\n\r\n"
-            self._transport.write((head_sent + answer).encode())
+            answer = _bare_answer(body)
+            head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(answer)
+            self._transport.write(head + answer)
 
 
-def _serve_bare(bound: socket.socket) -> None:
+def _serve_bare_sockets(bound: socket.socket) -> None:
     async def run() -> None:
         server = await asyncio.get_running_loop().create_server(_BareServer, sock=bound, backlog=200)
         await server.serve_forever()
@@ -126,11 +134,32 @@ def _serve_bare(bound: socket.socket) -> None:
     uvloop.run(run())
 
 
+async def _bare_app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    answer = _bare_answer(body)
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def _serve_bare_app(bound: socket.socket) -> None:
+    import uvicorn
+
+    config = uvicorn.Config(_bare_app, log_level="error", lifespan="off", access_log=False)
+    uvicorn.Server(config).run(sockets=[bound])
+
+
 @contextmanager
-def bare_upstream() -> Iterator[str]:
-    """The URL of a server that costs next to nothing: what it measures is what stands in front of it."""
+def bare_upstream(*, sockets_only: bool) -> Iterator[str]:
+    """The URL of a server that costs next to nothing: what it measures is what stands in front of it.
+
+    It is the HTTP server of SDK-built ones without the SDK, or nothing but sockets.
+    """
     bound = listen()
-    with _beside(_serve_bare, bound):
+    with _beside(_serve_bare_sockets if sockets_only else _serve_bare_app, bound):
         await_port(bound.getsockname()[1])
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/mcp"
 

@@ -26,9 +26,10 @@ from agents.gateway.handlers import build_server
 from agents.gateway.handshake import Handshake, may_be_handshake, refuse_method
 from agents.gateway.head import Head, Heads, stripped
 from agents.gateway.late import LateManager
-from agents.gateway.plain import PlainRequest, read_plain
+from agents.gateway.plain import CALL, PlainRequest, read_plain
 from agents.gateway.relay import Caller, Relay
 from agents.gateway.reply import Reply
+from agents.gateway.tool_list import list_tools
 from aster.accounts.access import Actor
 from aster.egress import keep_async_pool
 from aster.errors import AsterError, NotFound
@@ -87,7 +88,7 @@ class Gateway:
             await self._hand_on(await self._admin.get(), scope, read.again, send)
             return
         plain = read_plain(head, name, body) if body is not None and head.is_expected else None
-        if plain and await self._answered(plain, admitted, read, Reply(send, plain)):
+        if plain and await self._answered(plain, admitted, read, send):
             return
         scope[ACTOR], scope[ENDPOINT] = admitted.actor, admitted.endpoint
         await self._hand_on(self._manager, scope, read.again, send)
@@ -101,8 +102,18 @@ class Gateway:
             return await self._admission.admit_to_admin(head, path[1])
         return await self._admission.admit(head, (path[1], path[2]), path[3])
 
-    async def _answered(self, plain: PlainRequest, caller: Caller, read: _Body, reply: Reply) -> bool:
-        """Whether the relay answered. A client that leaves ends its call (2026-07-28, Cancellation)."""
+    async def _answered(self, plain: PlainRequest, caller: Caller, read: _Body, send: Send) -> bool:
+        """Whether this is answered from what is held."""
+        reply = Reply(send, plain)
+        if plain.method == CALL:
+            return await self._called(plain, caller, read, reply)
+        response = list_tools(plain, caller)
+        if response:
+            await reply.finish(response)
+        return response is not None
+
+    async def _called(self, plain: PlainRequest, caller: Caller, read: _Body, reply: Reply) -> bool:
+        """Whether the relay made the call. A client that leaves ends it (2026-07-28, Cancellation)."""
         loop, answering = asyncio.get_running_loop(), asyncio.current_task()
         attending: list[asyncio.Task[None]] = []
         watch = loop.call_later(
@@ -111,7 +122,7 @@ class Gateway:
         try:
             wanted = plain.progress_token is not None
             progress = reply.progress if wanted else None
-            response = await self._relay.answer(plain, caller, progress, lambda: reply.has_begun)
+            response = await self._relay.call(plain, caller, progress, lambda: reply.has_begun)
         except asyncio.CancelledError:
             if not read.has_left:
                 raise

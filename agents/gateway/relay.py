@@ -1,4 +1,4 @@
-"""Plain calls and listings, answered from what is held in memory: one request to the server, none to the database.
+"""Plain calls, answered from what is held in memory: one request to the server, none to the database.
 
 The rules are those of every other call (`agents.services.calls`); only where they are read differs (`aster.leases`).
 Whatever is not in order here (a missing connection, a tool that waits for approval, a switch that is off) is left to
@@ -8,18 +8,18 @@ the handlers, which look at it again and have the words for it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mcp.shared.exceptions import MCPError
-from mcp.shared.inbound import ERROR_CODE_HTTP_STATUS
-from mcp_types import INTERNAL_ERROR, SERVER_INFO_META_KEY
+from mcp_types import INTERNAL_ERROR
 from pydantic_core import to_json
 
 from agents.gateway import asking, connecting, eras
 from agents.gateway.plain import CALL, PlainRequest
+from agents.gateway.responses import Response, encoded, failure, success
 from agents.runtime.session import Around, Progress, call_ready
 from agents.services import calls
 from agents.services.call_log import CallLog
@@ -27,10 +27,8 @@ from agents.services.calls import AgentTool, ReadyCall
 from agents.services.endpoints import Endpoint
 from agents.services.links import connect_link
 from agents.services.rules import Rules
-from agents.services.tool_pages import page_of_tools
-from aster import __version__
 from aster.accounts.access import Actor
-from aster.errors import AsterError, ConnectionRequired, NotFound, bug_words
+from aster.errors import AsterError, ConnectionRequired, bug_words
 from aster.leases import Leased
 from aster.threads import in_db_thread
 from integrations.mcp_client import KeptSessions, Rounds, Session, SharedSession, asks_for_input
@@ -38,9 +36,6 @@ from integrations.services.access import require_connection
 from integrations.services.held import Held, Holder, load_held
 
 log = logging.getLogger(__name__)
-SERVER_INFO = {"name": "aster", "version": __version__}
-MOST_PAGES = 64
-_STAMP = {SERVER_INFO_META_KEY: SERVER_INFO}
 
 
 # Most calls are made by clients that can be asked nothing, or the same as with the last call.
@@ -69,13 +64,6 @@ class Caller(NamedTuple):
     plans: dict[str, Plan]
 
 
-class Response(NamedTuple):
-    """A JSON-RPC response and the HTTP status that goes with it."""
-
-    status: int
-    body: bytes
-
-
 class Relay:
     """For one event loop; `aclose()` when it ends."""
 
@@ -89,7 +77,7 @@ class Relay:
         await self._kept.aclose()
         await self._log.aclose()
 
-    async def answer(
+    async def call(
         self,
         request: PlainRequest,
         caller: Caller,
@@ -99,13 +87,10 @@ class Relay:
         """The response, or None if the request is for the handlers: not once the answer `has_begun`. `progress` is told
         if the client asked for that."""
         try:
-            if request.method == CALL:
-                result = await self._call(request, caller, progress, has_begun)
-            else:
-                result = _listing(request, caller)
+            result = await self._call(request, caller, progress, has_begun)
         except MCPError as error:
             return failure(request, error)
-        return None if result is None else Response(200, _enveloped(request, b"result", result))
+        return None if result is None else success(request, result)
 
     async def _call(
         self, request: PlainRequest, caller: Caller, progress: Progress | None, has_begun: Callable[[], bool]
@@ -133,17 +118,17 @@ class Relay:
             if not has_begun():
                 return None  # its link is the handlers' business; nothing ran
             link = await in_db_thread(connect_link, missing, actor)
-            return _encoded(eras.tool_error(connecting.in_words(missing, link)), request)
+            return encoded(eras.tool_error(connecting.in_words(missing, link)), request)
         except AsterError as error:
             asking.require_capability(request.version, request.declared, error)
-            return _encoded(eras.tool_error(eras.in_words(error)), request)
+            return encoded(eras.tool_error(eras.in_words(error)), request)
         except Exception:
             log.exception("A gateway request failed (%s)", actor.request_id)
             raise MCPError(INTERNAL_ERROR, bug_words(actor.request_id)) from None
         if asks_for_input(result):
             bound = asking.bind(CALL, actor, agent, caller.endpoint.inward(request.name), arguments)
             return to_json(asking.pass_on(request.version, result, bound))
-        return _encoded(eras.result_for_client(result, modern=request.is_modern), request)
+        return encoded(eras.result_for_client(result, modern=request.is_modern), request)
 
     async def _plan_of(self, name: str, caller: Caller) -> Plan | None:
         """What the call needs, if it is in order as far as anybody can tell without asking."""
@@ -191,47 +176,3 @@ def _is_in_order(rules: Rules, found: AgentTool, actor: Actor) -> bool:
     except AsterError:
         return False
     return True
-
-
-def _listing(request: PlainRequest, caller: Caller) -> bytes | None:
-    """The page of tools as it was rendered last for callers with the same scopes under the same rules."""
-    rules, actor = caller.rules, caller.actor
-    endpoint, cursor = caller.endpoint, request.params.get("cursor")
-    key = (endpoint.server and endpoint.server.pk, request.is_modern, actor.scopes, bool(actor.origin), cursor)
-    known = rules.pages.get(key)
-    if known is None:
-        offered = calls.offered_of(rules.agent, rules.tools.values(), actor=actor)
-        shown = [each for each in offered if endpoint.shows(each.server)]
-        if any(each.tool is None for each in shown):
-            return None  # a server that nobody has listed yet
-        try:
-            page, following = page_of_tools(shown, cursor)
-        except NotFound:
-            return None
-        named = [{**each.definition, "name": endpoint.outward(each)} for each in page]
-        listed = [tool for each in named if (tool := eras.tool_for_client(each, modern=request.is_modern))]
-        result: dict[str, Any] = {"tools": listed, **({"nextCursor": following} if following else {})}
-        # What an agent offers hangs on the organization's settings: nobody may keep it for others (Caching, private).
-        caching = {"ttlMs": 0, "cacheScope": "private"} if request.is_modern else {}
-        known = _encoded({**result, **caching}, request)
-        if len(rules.pages) < MOST_PAGES:  # anybody can make up a cursor
-            rules.pages[key] = known
-    return known
-
-
-def _encoded(result: Mapping[str, Any], request: PlainRequest) -> bytes:
-    if request.is_modern:
-        meta = {**_STAMP, **(result.get("_meta") or {})}
-        return to_json({"resultType": "complete", **result, "_meta": meta})
-    return to_json(result)
-
-
-def _enveloped(request: PlainRequest, kind: bytes, body: bytes) -> bytes:
-    return b'{"jsonrpc":"2.0","id":%s,"%s":%s}' % (to_json(request.id), kind, body)
-
-
-def failure(request: PlainRequest, error: MCPError) -> Response:
-    said = {"code": error.code, "message": error.message, **({} if error.data is None else {"data": error.data})}
-    # Only 2026-07-28 has statuses for errors (Streamable HTTP).
-    status = ERROR_CODE_HTTP_STATUS.get(error.code, 200) if request.is_modern else 200
-    return Response(status, _enveloped(request, b"error", to_json(said)))

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from starlette.types import Send
 
 from agents.gateway.plain import PlainRequest
-from agents.gateway.relay import Response, failure
+from agents.gateway.responses import Response, failure
 
 _STREAM = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from aster.egress import keep_async_pool
 from aster.errors import UpstreamError
-from integrations.mcp_client import KeptSessions, Target
+from integrations.mcp_client import KeptSessions, Session, SharedSession, Target
 from integrations.mcp_client.kept import IDLE_SECONDS, MOST_KEPT
-from tests.fakes.mcp_servers import FakeServer, broken_app, legacy_only_app, serve, stdio_command
+from tests.fakes.mcp_servers import FakeServer, broken_app, legacy_only_app, modern_only_app, serve, stdio_command
 
 Work = Callable[[KeptSessions, "Clock"], Coroutine[Any, Any, None]]
 
@@ -265,3 +266,58 @@ def test_no_repr_tells_of_credentials(target: Target) -> None:
 
     on_loop(work)
     assert json.dumps(secret.headers)
+
+
+# --- Servers that want no connection ----------------------------------------------------------------------------------
+DISCOVER = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
+
+
+def share(fake: FakeServer, work: Callable[[SharedSession], Coroutine[Any, Any, None]]) -> None:
+    async def run(url: str) -> None:
+        target = Target(transport="streamable_http", url=url, era="modern", discover=DISCOVER, timeout=5.0, lane="one")
+        async with keep_async_pool():
+            await asyncio.wait_for(work(SharedSession(target)), 30)
+
+    with serve(fake) as base:
+        asyncio.run(run(f"{base}/mcp"))
+
+
+async def say_shared(shared: SharedSession, text: str) -> Session:
+    async with shared as session:
+        assert (await session.call_tool("echo", {"text": text}))["content"][0]["text"] == text
+    return session
+
+
+def test_calls_share_a_session_that_costs_nothing() -> None:
+    fake = modern_only_app()
+
+    async def work(shared: SharedSession) -> None:
+        sessions = [await say_shared(shared, "one"), await say_shared(shared, "two")]
+        sessions += await asyncio.gather(*(say_shared(shared, str(number)) for number in range(5)))
+        assert len(set(sessions)) == 1
+
+    share(fake, work)
+    assert fake.methods() == ["tools/call"] * 7
+
+
+def test_what_a_server_wants_after_all_is_closed_with_the_last_call() -> None:
+    fake = legacy_only_app()
+
+    async def work(shared: SharedSession) -> None:
+        sessions = await asyncio.gather(*(say_shared(shared, str(number)) for number in range(3)))
+        assert shared._session is None and not any(session.is_free for session in sessions)
+        assert (await say_shared(shared, "later")) not in sessions
+        assert shared._session is None
+
+    share(fake, work)
+    assert fake.methods().count("server/discover") == 2  # the three found out together, and the later one again
+
+
+def test_who_cannot_open_it_leaves_nothing_behind() -> None:
+    async def work(shared: SharedSession) -> None:
+        for _ in range(2):
+            with pytest.raises(UpstreamError):
+                await say_shared(shared, "lost")
+            assert shared._users == 0
+
+    share(broken_app("error_500"), work)
