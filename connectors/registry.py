@@ -1,0 +1,18 @@
+"""The connectors there are. A new one: a file in `catalog`, and its line here (docs/adding-a-connector.md)."""
+
+from __future__ import annotations
+
+from aster.errors import NotFound
+from connectors.base import Connector
+from connectors.catalog.github import github
+from connectors.catalog.notion import notion
+from connectors.catalog.slack import slack
+
+CONNECTORS: tuple[Connector, ...] = (slack, notion, github)
+
+
+def find_connector(slug: str) -> Connector:
+    found = next((each for each in CONNECTORS if each.slug == slug), None)
+    if found is None:
+        raise NotFound("There is no such connector.")
+    return found

@@ -1,0 +1,143 @@
+"""A provider's REST API as one person sees it: their token, the provider's limits, and its refusals in words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx2
+from pydantic_core import from_json
+
+from aster import egress
+from aster.errors import UpstreamError
+from integrations.mcp_client import AuthChallenge
+
+# A limit that ends within this time is waited for; of a longer one the caller is told.
+PATIENT_SECONDS = 5.0
+ATTEMPTS = 3
+MOST_WORDS = 300
+Token = Callable[[str | None], Awaitable[str | None]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a provider answered: its body as JSON, `{}` for anything else."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @property
+    def failed(self) -> bool:
+        return self.status >= 400
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A refusal as the provider means it, whatever status it has: Slack says 200 to everything.
+
+    `status` is what HTTP would say; `scopes` those that the token lacks; `wait` seconds until it may be asked again.
+    """
+
+    status: int
+    words: str
+    scopes: tuple[str, ...] = ()
+    wait: float | None = None
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Asks under `url`, with what the caller signs in with. Its repr shows no credentials."""
+
+    name: str
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)  # an API key, as the headers that carry it
+    token: Token | None = field(default=None, repr=False)
+    problem: Callable[[Answer], Problem | None] | None = field(default=None, repr=False)
+    timeout: float = 30.0
+
+    async def get(self, path: str, **params: Any) -> Any:
+        """The JSON at `path`; parameters that are None are left out. Raises UpstreamError, or AuthChallenge for a token
+        that is refused or lacks scopes."""
+        given = {name: _as_text(value) for name, value in params.items() if value is not None}
+        return await self._ask("GET", path, params=given)
+
+    async def post(self, path: str, **body: Any) -> Any:
+        """What the provider answers to these fields as JSON; those that are None are left out."""
+        return await self._ask("POST", path, json={name: value for name, value in body.items() if value is not None})
+
+    async def _ask(self, method: str, path: str, **content: Any) -> Any:
+        token = await self.token(None) if self.token else None
+        with_new_token = False
+        for attempt in range(ATTEMPTS):
+            answer = await self._send(method, path, token, content)
+            problem = (self.problem(answer) if self.problem else None) or problem_of(answer)
+            if problem is None:
+                return answer.body
+            if problem.status == 401 and self.token and token and not with_new_token:
+                with_new_token, rejected = True, token
+                token = await self.token(rejected)
+                if token and token != rejected:
+                    continue
+            # Refused for being too many, a request was not carried out; any other is not sent twice.
+            wait = problem.wait if problem.status == 429 and attempt < ATTEMPTS - 1 else None
+            if wait is None or wait > PATIENT_SECONDS:
+                break
+            await anyio.sleep(wait)
+        raise self._error(problem)
+
+    async def _send(self, method: str, path: str, token: str | None, content: Mapping[str, Any]) -> Answer:
+        headers = {**self.headers, **self.credentials, **({"Authorization": f"Bearer {token}"} if token else {})}
+        url = f"{self.url.rstrip('/')}/{path.lstrip('/')}"
+        try:
+            async with egress.async_client(timeout=httpx2.Timeout(self.timeout), shared=True) as http:
+                response = await http.request(method, url, headers=headers, **content)
+        except httpx2.TransportError as error:
+            raise egress.explain(error, url) from None
+        return Answer(response.status_code, response.headers, _parsed(response.content))
+
+    def _error(self, problem: Problem) -> UpstreamError:
+        if problem.status == 401 or problem.scopes:
+            lacks = f'Bearer error="insufficient_scope", scope="{" ".join(problem.scopes)}"'
+            status, said = (403, [lacks]) if problem.scopes else (401, [])
+            return AuthChallenge(status, said, has_credentials=True)
+        if problem.status == 429:
+            wait = f"in {round(problem.wait)} seconds" if problem.wait else "later"
+            words = f"{self.name} takes no more calls for now ({problem.words}). Try again {wait}."
+            return UpstreamError(words, step="call", code="rate_limited", retryable=True)
+        is_down = problem.status >= 500
+        words = f"{self.name} {'has a problem' if is_down else 'refused'}: {problem.words}"
+        return UpstreamError(words, step="call", code="tool_call_failed", retryable=is_down)
+
+
+def problem_of(answer: Answer, words: str = "") -> Problem | None:
+    """What an answer refuses, as HTTP says it (RFC 9110 §15; §10.2.3 and RFC 6585 §4 for Retry-After)."""
+    if not answer.failed:
+        return None
+    said = answer.body.get("message") if isinstance(answer.body, dict) else None
+    told = words or (said if isinstance(said, str) and said else f"status {answer.status}")
+    return Problem(answer.status, told[:MOST_WORDS], wait=retry_after(answer.headers))
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds until a limit ends: Retry-After as a number, or GitHub's x-ratelimit-reset when nothing is left."""
+    if (said := headers.get("retry-after", "")).isdigit():
+        return float(said)
+    if headers.get("x-ratelimit-remaining") == "0" and (reset := headers.get("x-ratelimit-reset", "")).isdigit():
+        return max(0.0, float(reset) - time.time())
+    return None
+
+
+def _parsed(content: bytes) -> Any:
+    try:
+        return from_json(content, allow_inf_nan=False)
+    except ValueError:
+        return {}
+
+
+def _as_text(value: Any) -> str:
+    return ("true" if value else "false") if isinstance(value, bool) else str(value)
