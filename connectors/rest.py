@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import httpx2
@@ -88,7 +88,7 @@ class Rest:
             if wait is None or wait > PATIENT_SECONDS:
                 break
             await anyio.sleep(wait)
-        raise self._error(problem)
+        raise self._error(cast(Problem, problem))
 
     async def _send(self, method: str, path: str, token: str | None, content: Mapping[str, Any]) -> Answer:
         headers = {**self.headers, **self.credentials, **({"Authorization": f"Bearer {token}"} if token else {})}

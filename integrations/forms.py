@@ -13,7 +13,7 @@ from django.db.models import Model
 from aster.accounts.access import Actor
 from aster.errors import AsterError
 from integrations.fields import LinesField, PairsField, SecretField, SecretPairsField, SecretTextField, WordsField
-from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, Transport
+from integrations.models import OWN_TRANSPORTS, AuthConfig, AuthType, ClientMode, McpServer, Transport
 from integrations.services.presets import NO_PRESET, PRESETS, Preset, find_preset
 
 M = TypeVar("M", bound=Model)
@@ -178,7 +178,7 @@ class ServerForm(SecretsForm[McpServer]):
 
     def _set_transports(self) -> None:
         current = self.instance.transport
-        offered = [choice for choice in Transport.choices if choice[0] != Transport.STDIO]
+        offered = [choice for choice in OWN_TRANSPORTS if choice[0] != Transport.STDIO]
         if settings.ASTER_STDIO_COMMANDS or current == Transport.STDIO:
             offered.append((Transport.STDIO, "Local command"))
         else:

@@ -59,7 +59,7 @@ def sync_server(pk: int) -> None:
         return
     server = McpServer.objects.select_related("auth_config", "organization").get(pk=pk)
     actor = Actor.system(server.organization)
-    if server.needs_person:
+    if not server.lists_to_anybody:
         connected = Connection.objects.filter(auth_config=server.auth_config, status=ConnectionStatus.CONNECTED)
         # Somebody who left the organization may still be connected for some minutes.
         members = connected.filter(user__memberships__organization=server.organization, user__is_active=True)

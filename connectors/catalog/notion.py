@@ -62,5 +62,5 @@ def text_of(rich_text: list[dict[str, Any]]) -> str:
 
 
 def title_of(item: dict[str, Any]) -> str:
-    named = [each["title"] for each in item.get("properties", {}).values() if each.get("type") == "title"]
-    return text_of(item.get("title") or sum(named, []))
+    titles = (each["title"] for each in item.get("properties", {}).values() if each.get("type") == "title")
+    return text_of(item.get("title") or next(titles, []))

@@ -21,6 +21,7 @@ from integrations.models.connections import (
     RefreshOutcome,
 )
 from integrations.models.servers import (
+    OWN_TRANSPORTS,
     McpServer,
     McpServerQuerySet,
     TestStatus,
@@ -30,6 +31,7 @@ from integrations.models.servers import (
 
 __all__ = [
     "DERIVED",
+    "OWN_TRANSPORTS",
     "PERSONAL",
     "AuthConfig",
     "AuthConfigQuerySet",

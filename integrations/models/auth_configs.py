@@ -98,6 +98,9 @@ class AuthConfig(AuditedModel):
     extra_authorize_params = models.JSONField(default=dict, blank=True)
     extra_token_params = EncryptedJSONField(default=dict, blank=True)
     scope_on_refresh = models.BooleanField(default=False)
+    # Who may sign in, and whether anybody has to (features K3)
+    allow_end_user_auth = models.BooleanField("members may connect their accounts", default=True)
+    require_auth = models.BooleanField("calls need the caller's connection", default=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -106,7 +109,7 @@ class AuthConfig(AuditedModel):
         *("client_secret", "client_private_key", "token_endpoint_auth_method", "use_pkce", "assume_pkce"),
         *("allowed_redirect_uris", "issuer", "authorization_url", "token_url", "registration_url", "revocation_url"),
         *("resource", "scopes", "subject_config", "preset", "allow_legacy_endpoints", "resource_mode", "audience"),
-        *("extra_authorize_params", "extra_token_params", "scope_on_refresh"),
+        *("extra_authorize_params", "extra_token_params", "scope_on_refresh", "allow_end_user_auth", "require_auth"),
     )
     objects = AuthConfigQuerySet.as_manager()
 

@@ -20,6 +20,11 @@ class Transport(models.TextChoices):
     STREAMABLE_HTTP = "streamable_http", "Streamable HTTP (recommended)"
     SSE = "sse", "SSE (older servers)"
     STDIO = "stdio", "Local command (stdio)"
+    CONNECTOR = "connector", "Connector"
+
+
+# What an admin chooses from; a connector is enabled in the catalogue (connectors.services).
+OWN_TRANSPORTS = [choice for choice in Transport.choices if choice[0] != Transport.CONNECTOR]
 
 
 class TestStatus(models.TextChoices):
@@ -46,6 +51,7 @@ class McpServer(AuditedModel):
     description = models.CharField(max_length=500, blank=True)
     transport = models.CharField(max_length=20, choices=Transport.choices, default=Transport.STREAMABLE_HTTP)
     url = models.CharField("URL", max_length=2000, blank=True)
+    # The program that is started; of a connector its name in the catalogue
     command = models.CharField(max_length=500, blank=True)
     args = models.JSONField(default=list, blank=True)
     env = EncryptedJSONField("environment", default=dict, blank=True)
@@ -98,6 +104,16 @@ class McpServer(AuditedModel):
         return bool(self.auth_config and self.auth_config.needs_person)
 
     @property
+    def lists_to_anybody(self) -> bool:
+        """Whether its tools are known without a sign-in: those of a connector are Aster's own."""
+        return self.transport == Transport.CONNECTOR or not self.needs_person
+
+    @property
+    def says_how_to_sign_in(self) -> bool:
+        """Whether its address is that of an MCP server, which has metadata (RFC 9728); a provider's REST API has none."""
+        return bool(self.url) and self.transport != Transport.CONNECTOR
+
+    @property
     def origin(self) -> str:
         """Scheme, host and port of the URL (RFC 6454)."""
         parts = urlsplit(self.url)
@@ -105,7 +121,7 @@ class McpServer(AuditedModel):
 
     @property
     def address(self) -> str:
-        """The one line that tells where the server is."""
+        """The one line that tells where the server is; of a connector, where its provider's API is."""
         return self.url or " ".join([self.command, *map(str, self.args)])
 
 

@@ -76,7 +76,7 @@ def require_connection(server: McpServer, actor: Actor, *, known: Known | None =
     connection = _connection(server, actor, known)
     if connection is not None and not connection.reaches(server):
         raise connection_required(server)
-    if server.needs_person and connection is None:
+    if server.auth_config and server.needs_person and connection is None and server.auth_config.require_auth:
         raise connection_required(server)
     if server.needs_person and connection and connection.status == ConnectionStatus.ERROR:
         raise at_server(refresh.needs_reconnect(connection), server)

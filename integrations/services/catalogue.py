@@ -51,7 +51,7 @@ def store_tools(
                 stored[name].save(update_fields=["definition", "changed_definition", "changed_at"])
         known = [tool.pk for name, tool in stored.items() if name in seen]
         gone = [tool for name, tool in stored.items() if name not in seen and tool.gone_at is None]
-        if server.needs_person:
+        if not server.lists_to_anybody:
             gone = [tool for tool in gone if tool.last_seen_by_id in (None, seen_by.pk if seen_by else None)]
         server.tools.filter(pk__in=known).update(**common)
         # A tool that is not offered has no change to look at. If it comes back, it is held against what was approved.

@@ -15,7 +15,7 @@ from aster.accounts import audit
 from aster.accounts.access import CONNECT, Actor
 from aster.accounts.models import User
 from aster.celery import enqueue
-from aster.errors import InvalidInput, NotFound, UpstreamError
+from aster.errors import InvalidInput, NotAllowed, NotFound, UpstreamError
 from integrations.models import (
     AuthConfig,
     AuthType,
@@ -72,6 +72,7 @@ def begin_connection(
         return Begun(connection=connect_organization(auth, actor=actor))
     if not auth.needs_person:
         raise InvalidInput(f"{auth} needs no sign-in: its credentials are shared.", code="no_sign_in_needed")
+    require_may_connect(auth, actor)
     derive = auth if auth.is_derived else None
     if subject_token and derive is None:
         message = f"{auth} takes no token: people sign in to it themselves. Leave subject_token out."
@@ -97,6 +98,12 @@ def begin_connection(
     journey.scopes = scopes_to_request(auth, current)
     url = _set_out(journey, auth, client, actor=actor)
     return Begun(authorization_url=url, state_digest=journey.state_digest)
+
+
+def require_may_connect(auth: AuthConfig, actor: Actor) -> None:
+    """Whether this person may sign in at `auth` at all (features K3)."""
+    if not auth.allow_end_user_auth and not actor.is_admin:
+        raise NotAllowed(f"Members cannot connect accounts at {auth}. Ask an admin.", code="connecting_off")
 
 
 def _is_connected(auth: AuthConfig | None, actor: Actor) -> bool:
@@ -189,7 +196,7 @@ def discover_provider(auth: AuthConfig, *, actor: Actor, recheck: bool = False) 
     `recheck` asks at once: something is wrong, and the server may have moved to another provider. One that cannot be
     asked now keeps nobody from signing in with what is known.
     """
-    server = auth.servers.exclude(url="").order_by("pk").first()
+    server = next((each for each in auth.servers.order_by("pk") if each.says_how_to_sign_in), None)
     missing = needs_discovery(auth)
     outdated = auth.discovered_at is not None and auth.discovered_at < timezone.now() - METADATA_AGE
     if server and (missing or recheck or outdated):

@@ -112,7 +112,7 @@ def needs_discovery(auth: AuthConfig) -> bool:
 
 def hydrate(auth: AuthConfig, server: McpServer) -> Discovered | None:
     """Fill the empty OAuth fields of `auth` from the server's metadata (features S7); what an admin typed stays."""
-    if not needs_discovery(auth) or not server.url:
+    if not needs_discovery(auth) or not server.says_how_to_sign_in:
         return None
     result = discover_url(server.url, issuer=auth.issuer or None, allow_legacy=auth.allow_legacy_endpoints)
     if result.oauth:

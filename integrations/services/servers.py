@@ -131,7 +131,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
     opened = server.takes_changes and "takes_changes" in server.changed_fields() and not creating
     discovered = _discover(server, auth, refuse=creating and test) if auth and changed else None
     result = None
-    if creating and test and not server.needs_person:
+    if creating and test and server.lists_to_anybody:
         result = try_server(server, actor=actor)
         if not result.ok:
             raise _refusal(result, server)
@@ -302,7 +302,7 @@ def test_server(server: McpServer, *, actor: Actor) -> TestResult:
     """Test a stored server as the acting person, and keep the result and the tools that were seen."""
     if not actor.is_admin:
         require_enabled(server)
-    if server.needs_person and token_source(server, actor) is None:
+    if not server.lists_to_anybody and token_source(server, actor) is None:
         words = "Each person signs in to this server. Connect your account first, then test."
         result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
         return result
@@ -318,7 +318,7 @@ def learn_tools(servers: Iterable[McpServer], *, actor: Actor) -> None:
     """
     never = [each for each in servers if each.is_enabled and each.tools_synced_at is None and each.tested_at is None]
     known = targets.connections_for(never, actor.user)
-    reached = [each for each in never if not each.needs_person or token_source(each, actor, known=known)]
+    reached = [each for each in never if each.lists_to_anybody or token_source(each, actor, known=known)]
 
     def keep(server: McpServer, result: TestResult) -> None:
         with suppress(NotFound):  # deleted meanwhile, which is no trouble of the others
