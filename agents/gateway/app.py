@@ -65,6 +65,7 @@ class Gateway:
             finally:
                 await self._admin.aclose()
                 self._admission.close()
+                self._heads.close()
                 await self._relay.aclose()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,6 +84,7 @@ class Gateway:
             return
         if read.has_left:
             return
+        self._heads.keep(head)
         if isinstance(admitted, Actor):
             scope[ACTOR] = admitted
             await self._hand_on(await self._admin.get(), scope, read.again, send)

@@ -7,7 +7,7 @@ import itertools
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from starlette.types import Send
@@ -32,6 +32,8 @@ class _Bearer:
 
     actor: Actor
     resource: str = ""
+    # By address, the callers they were let in as. What is believed of them ends with this object (leases).
+    admitted: dict[str, _Admitted] = field(default_factory=dict, repr=False, compare=False)
 
 
 def _bearers(wanted: Mapping[str, _Bearer | None]) -> dict[str, _Bearer]:
@@ -46,9 +48,8 @@ def _bearers(wanted: Mapping[str, _Bearer | None]) -> dict[str, _Bearer]:
 
 
 class _Admitted(NamedTuple):
-    """A caller as they were let in last, and what that was read from: while both are believed, they are again."""
+    """A caller as they were let in last: while the rules of the address are the same, they are again."""
 
-    bearer: _Bearer
     address: Address
     caller: Caller
 
@@ -74,8 +75,9 @@ class Admission:
 
     def held(self, head: Head) -> Caller | None:
         """What admit() would say, if nothing has to be asked for it."""
-        known: _Admitted | None = head.admitted
-        if known is None or self._bearers.get(head.key) is not known.bearer:
+        bearer = self._bearers.get(head.key) if head.key else None
+        known = bearer.admitted.get(head.address) if bearer else None
+        if known is None:
             return None
         return self._in_request(known.caller) if self._rules.get(known.address) is known.caller.rules else None
 
@@ -93,7 +95,7 @@ class Admission:
         if actor.app:
             actor.require_scope(CALL)
         caller = Caller(replace(actor, organization=rules.agent.organization), rules, endpoint, {})
-        head.admitted = _Admitted(bearer, address, caller)
+        bearer.admitted[head.address] = _Admitted(address, caller)
         return self._in_request(caller)
 
     async def _bearer(self, head: Head) -> _Bearer:

@@ -136,7 +136,7 @@ class Relay:
         if plan is None:
             plan = await self._plan(name, caller)
         elif plan.holder and await self._held.ask(plan.holder) is not plan.held:
-            del caller.plans[name]
+            caller.plans.pop(name, None)  # another call may have been as quick
             plan = await self._plan(name, caller)
         return plan
 

@@ -52,10 +52,9 @@ class Breaker:
         circuit = self._circuits.get(server.pk)
         if circuit is None or circuit.version != server.updated_at:
             circuit = self._circuits[server.pk] = _Circuit(server.updated_at)
-        if circuit.failures >= FAILURES:
-            if self._is_resting(circuit):
-                raise self._resting(server, circuit)
-            circuit.is_tried = True
+        if self._is_resting(circuit):
+            raise self._resting(server, circuit)
+        circuit.is_tried = circuit.failures >= FAILURES
         return circuit
 
     def _is_resting(self, circuit: _Circuit) -> bool:

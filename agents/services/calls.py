@@ -17,7 +17,7 @@ from agents.services.agents import assigned_servers, tools_switched_off
 from agents.services.approvals import Leave
 from aster.accounts import retention
 from aster.accounts.access import CALL, MANAGE, Actor, require_still_here
-from aster.accounts.models import User
+from aster.accounts.models import Organization, User
 from aster.errors import AsterError, Conflict, ConnectionRequired, NotAllowed, NotFound
 from aster.rows import insert_rows, storable
 from integrations.mcp_client import KnownTool, Target
@@ -343,13 +343,16 @@ def record_calls(made: list[Callable[[], CallRow]]) -> list[CallRow]:
     try:
         insert_rows(ToolCall, rows)
     except IntegrityError:
-        for row in rows:
-            insert_rows(ToolCall, [_what_is_left(row)])
+        for row in filter(None, map(_what_is_left, rows)):
+            insert_rows(ToolCall, [row])
     return rows
 
 
-def _what_is_left(row: CallRow) -> CallRow:
-    """Something was deleted while the call ran. The labels tell of it, and the result must not be lost for it."""
+def _what_is_left(row: CallRow) -> CallRow | None:
+    """Something was deleted while the call ran. The labels tell of it, and the result must not be lost for it. None:
+    the whole organization, and its records with it."""
+    if not Organization.objects.filter(pk=row["organization_id"]).exists():
+        return None
     kinds: dict[str, type[Model]] = {"user_id": User, "agent_id": Agent, "server_id": McpServer}
     kinds["connection_id"] = Connection
     gone = {

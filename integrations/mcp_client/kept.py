@@ -37,10 +37,10 @@ class SharedSession:
     Should the server turn out to want one after all, what was opened for that is closed with the last call.
     """
 
-    __slots__ = ("_session", "_target", "_users")
+    __slots__ = ("_opening", "_session", "_target", "_users")
 
     def __init__(self, target: Target) -> None:
-        self._target = target
+        self._target, self._opening = target, asyncio.Lock()
         self._session: Session | None = None
         self._users = 0
 
@@ -49,11 +49,14 @@ class SharedSession:
         if session is None:
             session = self._session = Session(self._target)
         self._users += 1
-        try:
-            await session.open()
-        except BaseException as error:
-            await self._leave(error)
-            raise
+        if not session.is_open:
+            try:
+                async with self._opening:
+                    await session.open()
+            except BaseException as error:
+                await self._leave(error)
+                raise
+        session.assume()
         return session
 
     async def __aexit__(

@@ -100,6 +100,15 @@ class Session:
         return self._live.era
 
     @property
+    def is_open(self) -> bool:
+        return self._channel is not None
+
+    def assume(self) -> None:
+        """What the server is may have changed since it answered last: the next answer shows it."""
+        if isinstance(self._channel, StatelessChannel):
+            self._channel.is_assumed = True
+
+    @property
     def is_free(self) -> bool:
         """Whether it holds nothing that has to be closed."""
         return isinstance(self._channel, StatelessChannel) and not self._channel.owns_pool and not self._replaced

@@ -34,6 +34,7 @@ from aster import egress
 from integrations.mcp_client.failures import Refusal, connection_ended, explain, explain_status, timed_out
 from integrations.mcp_client.probe import MAX_EVENT_BYTES, best_version, modern_meta
 from integrations.mcp_client.target import Era, Target
+from integrations.mcp_client.tools import MAX_NAME
 from integrations.mcp_client.wire import Exchange, parse_message
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,10 @@ LAST_WORDS_SECONDS = 0.05
 def routing_headers(method: str, params: Mapping[str, Any]) -> dict[str, str]:
     """What a modern request repeats in its headers (2026-07-28, Streamable HTTP §Request Metadata)."""
     headers = {MCP_PROTOCOL_VERSION_HEADER: LATEST_MODERN_VERSION, MCP_METHOD_HEADER: method}
-    if name := NAME_BEARING_METHODS.get(method):
-        headers[MCP_NAME_HEADER] = _encoded_name(str(params[name]))
+    if method == "tools/call":
+        headers[MCP_NAME_HEADER] = _tool_name(str(params["name"]))
+    elif name := NAME_BEARING_METHODS.get(method):
+        headers[MCP_NAME_HEADER] = encode_header_value(str(params[name]))  # a URI may hold a secret
     return headers
 
 
@@ -54,7 +57,11 @@ def stamp(params: Mapping[str, Any], capabilities: Mapping[str, Any] | None = No
     return {**params, "_meta": {**(params.get("_meta") or {}), **modern_meta(capabilities)}}
 
 
-_encoded_name = lru_cache(maxsize=1024)(encode_header_value)
+def _tool_name(name: str) -> str:
+    return _known_name(name) if len(name) <= MAX_NAME else encode_header_value(name)
+
+
+_known_name = lru_cache(maxsize=1024)(encode_header_value)
 
 
 class StatelessChannel:

@@ -51,7 +51,7 @@ class Exchange:
     def note(self, response: httpx2.Response, body: bytes = b"") -> None:
         """Keep the evidence of `response`; `body` is given where it is already read."""
         self.status = response.status_code
-        self.content_type = _media_type(response.headers.get("content-type", ""))
+        self.content_type = _media_type(response.headers.get("content-type", "")[:200])
         self.challenges = response.headers.get_list("www-authenticate")
         self.in_session = SESSION_HEADER in response.request.headers
         self.is_foreign = response.is_success and response.request.method == "GET" and not is_event_stream(response)
@@ -59,7 +59,7 @@ class Exchange:
 
     def note_answer(self, answer: egress.Answer, url: str) -> None:
         """The same for what a pooled connection answered to a request of ours without a session."""
-        self.status, self.content_type = answer.status, _media_type(answer.header("content-type"))
+        self.status, self.content_type = answer.status, _media_type(answer.header("content-type")[:200])
         if self.status >= 300:
             self.challenges = answer.header_list("www-authenticate")
             self._note_failure(httpx2.URL(url), answer.header("location"), bytes(answer.body))

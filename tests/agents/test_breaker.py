@@ -170,3 +170,15 @@ def test_a_turn_does_not_end_later_because_a_server_never_answered(alice: Person
 
         name_of_alive = name_of(agent, alive, "echo")
         anyio.run(turn)
+
+
+def test_a_trial_that_hangs_holds_up_no_later_one(watched: Breaker, clock: Clock) -> None:
+    server = McpServer(pk=1, name="Dead")
+    fail(watched, server)
+    clock.now += REST_SECONDS
+    hanging = watched.watch(server)
+    hanging.__enter__()
+    watched._judge(watched._circuits[1], is_away=False)  # a call that began before all of that is answered
+    fail(watched, server)
+    clock.now += REST_SECONDS
+    assert ask(watched, server, None) == ""

@@ -157,6 +157,20 @@ def test_an_agent_deleted_meanwhile_costs_no_row(alice: Person) -> None:
     assert not ToolCall.objects.exclude(agent=None).exists()
 
 
+def test_an_organization_deleted_meanwhile_costs_the_others_no_row_and_doubles_none(
+    alice: Person, charlie: Person
+) -> None:
+    rows = [row_of(alice, "first"), row_of(charlie, "gone"), row_of(alice, "last")]
+
+    async def work(log: CallLog) -> None:
+        await in_db_thread(charlie.organization.delete)
+        for row in rows:
+            await log.note(row)
+
+    on_loop(work)
+    assert stored() == ["first", "last"]
+
+
 def test_while_the_database_is_away_nothing_is_lost_and_calls_wait(bob: Person) -> None:
     tries, back = threading.Semaphore(0), threading.Event()
 

@@ -245,10 +245,10 @@ def many_tools_app(count: int, path: str = "/mcp") -> FakeServer:
 
 def legacy_only_app(path: str = "/mcp") -> FakeServer:
     """Streamable HTTP with sessions, as servers of 2025 are: any other version is refused in words of that time."""
-    return _legacy_only(build_server().streamable_http_app(streamable_http_path=path))
+    return legacy_only(build_server().streamable_http_app(streamable_http_path=path))
 
 
-def _legacy_only(app: App) -> FakeServer:
+def legacy_only(app: App) -> FakeServer:
     async def refuse_modern(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         version = dict(scope.get("headers", [])).get(b"mcp-protocol-version", b"").decode()
         if version and version not in HANDSHAKE_PROTOCOL_VERSIONS:
@@ -280,7 +280,7 @@ def asking_legacy_app(path: str = "/mcp") -> FakeServer:
         return types.CallToolResult(content=[types.TextContent(type="text", text=text)])
 
     server: Server[Any] = Server("asking", on_list_tools=list_tools, on_call_tool=call_tool)
-    return _legacy_only(server.streamable_http_app(streamable_http_path=path))
+    return legacy_only(server.streamable_http_app(streamable_http_path=path))
 
 
 def modern_only_app(path: str = "/mcp") -> FakeServer:

@@ -13,9 +13,18 @@ import pytest
 
 from aster.egress import keep_async_pool
 from aster.errors import UpstreamError
-from integrations.mcp_client import KeptSessions, Session, SharedSession, Target
+from integrations.mcp_client import KeptSessions, Session, SharedSession, Target, stateless
 from integrations.mcp_client.kept import IDLE_SECONDS, MOST_KEPT
-from tests.fakes.mcp_servers import FakeServer, broken_app, legacy_only_app, modern_only_app, serve, stdio_command
+from tests.fakes.mcp_servers import (
+    FakeServer,
+    broken_app,
+    legacy_only,
+    legacy_only_app,
+    modern_and_legacy_app,
+    modern_only_app,
+    serve,
+    stdio_command,
+)
 
 Work = Callable[[KeptSessions, "Clock"], Coroutine[Any, Any, None]]
 
@@ -272,9 +281,11 @@ def test_no_repr_tells_of_credentials(target: Target) -> None:
 DISCOVER = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
 
 
-def share(fake: FakeServer, work: Callable[[SharedSession], Coroutine[Any, Any, None]]) -> None:
+def share(
+    fake: FakeServer, work: Callable[[SharedSession], Coroutine[Any, Any, None]], discover: dict[str, Any] = DISCOVER
+) -> None:
     async def run(url: str) -> None:
-        target = Target(transport="streamable_http", url=url, era="modern", discover=DISCOVER, timeout=5.0, lane="one")
+        target = Target(transport="streamable_http", url=url, era="modern", discover=discover, timeout=5.0, lane="one")
         async with keep_async_pool():
             await asyncio.wait_for(work(SharedSession(target)), 30)
 
@@ -321,3 +332,37 @@ def test_who_cannot_open_it_leaves_nothing_behind() -> None:
             assert shared._users == 0
 
     share(broken_app("error_500"), work)
+
+
+def test_a_server_that_went_back_an_era_is_found_out_in_the_same_call() -> None:
+    fake = modern_and_legacy_app()
+
+    async def work(shared: SharedSession) -> None:
+        await say_shared(shared, "modern")
+        fake.serve_instead(legacy_only(fake.app).app)
+        await say_shared(shared, "legacy")
+        await say_shared(shared, "again")
+
+    share(fake, work)
+    assert fake.calls().count("echo") >= 3
+
+
+def test_the_first_callers_of_a_server_nobody_asked_yet_open_it_together() -> None:
+    fake = modern_only_app()
+
+    async def work(shared: SharedSession) -> None:
+        sessions = await asyncio.gather(*(say_shared(shared, str(number)) for number in range(5)))
+        assert len(set(sessions)) == 1
+
+    share(fake, work, discover={})
+    assert fake.methods().count("server/discover") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [("resources/read", {"uri": "https://x.test/?key=s3cret"}), ("tools/call", {"name": "n" * 200})],
+)
+def test_what_a_caller_made_up_is_not_remembered(method: str, params: dict[str, str]) -> None:
+    before = stateless._known_name.cache_info().currsize
+    assert stateless.routing_headers(method, params)["mcp-name"]
+    assert stateless._known_name.cache_info().currsize == before
