@@ -32,9 +32,10 @@ class ControlHub(AdminSite):
     def get_urls(self) -> list[URLResolver | URLPattern]:
         from agents.views import urlpatterns as agent_pages
         from aster.accounts.views import urlpatterns as account_pages
+        from connectors.views import urlpatterns as connector_pages
         from integrations.views import urlpatterns as integration_pages
 
-        pages = [*account_pages, *integration_pages, *agent_pages]
+        pages = [*account_pages, *integration_pages, *connector_pages, *agent_pages]
         return [path("records/", self.admin_view(self.records), name="records"), *pages, *super().get_urls()]
 
     def index(  # type: ignore[override]
@@ -104,6 +105,7 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
     if actor.is_admin:
         counts["Changed tools"] = waiting_changes(actor).count()
         organization += [
+            ("Connectors", "/hub/connectors/", "puzzle", ()),
             ("Changed tools", "/hub/changed-tools/", "warning", ()),
             ("Sign-ins", "/hub/matrix/", "shield", ()),
             ("Settings", "/hub/organization/", "wrench", ()),

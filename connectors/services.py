@@ -38,6 +38,15 @@ class Disabled:
     revoked: int
     not_revoked: list[str]
 
+    def __str__(self) -> str:
+        total = self.revoked + len(self.not_revoked)
+        if not total:
+            return "Nobody was connected."
+        if not self.not_revoked:
+            return f"{total} connection{'' if total == 1 else 's'} revoked at the provider."
+        reasons = "; ".join(sorted(set(self.not_revoked))[:3])
+        return f"{self.revoked} of {total} connections revoked at the provider, the others only here: {reasons}"
+
 
 def enabled_connectors(actor: Actor) -> QuerySet[McpServer]:
     rows = McpServer.objects.visible_to(actor).filter(transport=Transport.CONNECTOR)

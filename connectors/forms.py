@@ -1,0 +1,84 @@
+"""What an admin enters to enable a connector, and what can be changed later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+
+from connectors.base import Connector, Kind
+from connectors.services import Settings
+from integrations.models import AuthConfig, McpServer
+
+_SECRET = forms.PasswordInput(attrs={"autocomplete": "new-password"})
+_STORED = "One is stored. Leave this empty to keep it, or enter a new one to replace it."
+_NEVER_SHOWN = "Stored encrypted and never shown again."
+
+
+class ConnectorForm(forms.Form):
+    client_id = forms.CharField(
+        label="Client ID", max_length=2000, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    client_secret = forms.CharField(label="Client secret", max_length=5000, required=False, widget=_SECRET)
+    api_key = forms.CharField(label="API key", max_length=5000, required=False, widget=_SECRET)
+    scopes = forms.MultipleChoiceField(
+        label="Scopes", required=False, widget=forms.CheckboxSelectMultiple,
+        help_text="What people are asked to grant. A tool that lacks one asks for it when it is called.",
+    )  # fmt: skip
+    allow_end_user_auth = forms.BooleanField(
+        label="Members may connect their accounts", required=False, help_text="Otherwise only admins can."
+    )
+    require_auth = forms.BooleanField(
+        label="Calls need a connected account", required=False,
+        help_text="Otherwise they go out without an account of the caller, for what the provider shows to anybody.",
+    )  # fmt: skip
+    is_enabled = forms.BooleanField(
+        label="Tools are on", required=False, help_text="Off, agents lose them; nobody is disconnected."
+    )
+    url = forms.CharField(
+        label="Address of the API", max_length=2000, required=False,
+        help_text="Change it for an installation of your own, such as GitHub Enterprise Server.",
+    )  # fmt: skip
+
+    def __init__(self, data: Any, *, connector: Connector, server: McpServer | None) -> None:
+        self.connector = connector
+        auth = server.auth_config if server else None
+        super().__init__(data, initial=_initial(connector, server, auth))
+        dropped = {"api_key"} if connector.kind == Kind.OAUTH else {"client_id", "client_secret", "scopes"}
+        if connector.kind == Kind.API_KEY:
+            dropped |= {"allow_end_user_auth", "require_auth"}
+        if not connector.scopes:
+            dropped.add("scopes")
+        if server is None:
+            dropped.add("is_enabled")
+        for name in dropped:
+            self.fields.pop(name, None)
+        if scopes := self.fields.get("scopes"):
+            scopes.choices = [(scope, f"{scope}: {words}") for scope, words in connector.scopes.items()]  # type: ignore[attr-defined]
+        self._say_of_secrets(auth)
+
+    def _say_of_secrets(self, auth: AuthConfig | None) -> None:
+        stored = {"client_secret": bool(auth and auth.client_secret), "api_key": bool(auth and auth.token)}
+        for name, is_stored in stored.items():
+            if field := self.fields.get(name):
+                field.help_text = _STORED if is_stored else _NEVER_SHOWN
+                field.required = not is_stored
+
+    def settings(self) -> Settings:
+        """What was entered; a secret that was left empty stays as it is."""
+        given = {name: self.cleaned_data[name] for name in self.fields}
+        return Settings(
+            **{name: value for name, value in given.items() if value != "" or name not in ("client_secret", "api_key")}
+        )
+
+
+def _initial(connector: Connector, server: McpServer | None, auth: AuthConfig | None) -> dict[str, Any]:
+    if server is None or auth is None:
+        return {
+            "url": connector.url,
+            "scopes": list(connector.scopes),
+            "allow_end_user_auth": True,
+            "require_auth": True,
+        }
+    kept = {name: getattr(auth, name) for name in ("client_id", "scopes", "allow_end_user_auth", "require_auth")}
+    return {**kept, "url": server.url, "is_enabled": server.is_enabled}
