@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
@@ -26,10 +24,9 @@ from integrations.models.auth_configs import callback_url
 def list_connectors(request: ActorRequest) -> HttpResponse:
     request.actor.require_admin()
     enabled = {server.command: server for server in services.enabled_connectors(request.actor)}
-    ordered = sorted(CONNECTORS, key=lambda each: (each.category, each.name))
+    ordered = sorted(CONNECTORS, key=lambda each: each.name)
     cards = [(each, enabled.get(each.slug)) for each in ordered]
-    groups = [(category, list(rows)) for category, rows in groupby(cards, key=lambda card: card[0].category)]
-    return render(request, "connectors/connectors.html", {"groups": groups, "enabled": len(enabled)})
+    return render(request, "connectors/connectors.html", {"cards": cards})
 
 
 @hub_page
