@@ -43,6 +43,16 @@ def show_connector(connector: Connector, server: McpServer | None) -> dict[str, 
     }
 
 
+def read_settings(slug: str, given: dict[str, Any]) -> Settings:
+    """What was sent, as settings of this connector. Raises InvalidInput for what it does not have."""
+    connector = find_connector(slug)
+    foreign = OAUTH_ONLY if connector.kind == Kind.API_KEY else ("api_key",)
+    if wrong := [name for name in foreign if name in given]:
+        words = f"{connector.name} takes none."
+        raise InvalidInput(f"{connector.name} has no {wrong[0]}.", fields={name: [words] for name in wrong})
+    return Settings(**given)
+
+
 class ConnectorList(ActorView):
     @extend_schema(**docs.LIST_CONNECTORS)
     def get(self, request: Request) -> Response:
@@ -75,10 +85,4 @@ class ConnectorDetail(ActorView):
 
     def _settings(self, slug: str, request: Request) -> Settings:
         self.actor.require_admin()
-        connector = find_connector(slug)
-        given = self.read(ConnectorIn, request)
-        foreign = OAUTH_ONLY if connector.kind == Kind.API_KEY else ("api_key",)
-        if wrong := [name for name in foreign if name in given]:
-            words = f"{connector.name} takes none."
-            raise InvalidInput(f"{connector.name} has no {wrong[0]}.", fields={name: [words] for name in wrong})
-        return Settings(**given)
+        return read_settings(slug, self.read(ConnectorIn, request))
