@@ -110,7 +110,7 @@ class McpServer(AuditedModel):
 
     @property
     def says_how_to_sign_in(self) -> bool:
-        """Whether its address is that of an MCP server, which has metadata (RFC 9728); a provider's REST API has none."""
+        """Whether its address is that of an MCP server, which has metadata (RFC 9728): a provider's API has none."""
         return bool(self.url) and self.transport != Transport.CONNECTOR
 
     @property
