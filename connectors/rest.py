@@ -64,13 +64,14 @@ class Rest:
         """The JSON at `path`; parameters that are None are left out. Raises UpstreamError, or AuthChallenge for a token
         that is refused or lacks scopes."""
         given = {name: _as_text(value) for name, value in params.items() if value is not None}
-        return await self._ask("GET", path, params=given)
+        return await self.send("GET", path, params=given)
 
     async def post(self, path: str, **body: Any) -> Any:
         """What the provider answers to these fields as JSON; those that are None are left out."""
-        return await self._ask("POST", path, json={name: value for name, value in body.items() if value is not None})
+        return await self.send("POST", path, json={name: value for name, value in body.items() if value is not None})
 
-    async def _ask(self, method: str, path: str, **content: Any) -> Any:
+    async def send(self, method: str, path: str, **content: Any) -> Any:
+        """What the provider answers to any request; `content` are httpx2's params, json and headers."""
         token = await self.token(None) if self.token else None
         with_new_token = False
         for attempt in range(ATTEMPTS):
@@ -91,11 +92,13 @@ class Rest:
         raise self._error(cast(Problem, problem))
 
     async def _send(self, method: str, path: str, token: str | None, content: Mapping[str, Any]) -> Answer:
-        headers = {**self.headers, **self.credentials, **({"Authorization": f"Bearer {token}"} if token else {})}
+        # What the caller gives comes first: nobody chooses what Aster signs in with.
+        own = {**self.headers, **self.credentials, **({"Authorization": f"Bearer {token}"} if token else {})}
+        headers = {**content.get("headers", {}), **own}
         url = f"{self.url.rstrip('/')}/{path.lstrip('/')}"
         try:
             async with egress.async_client(timeout=httpx2.Timeout(self.timeout), shared=True) as http:
-                response = await http.request(method, url, headers=headers, **content)
+                response = await http.request(method, url, **{**content, "headers": headers})
         except httpx2.TransportError as error:
             raise egress.explain(error, url) from None
         return Answer(response.status_code, response.headers, _parsed(response.content))
