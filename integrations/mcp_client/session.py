@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-import anyio
 from mcp.shared.dispatcher import ProgressFnT
 
 from aster.egress import ResponseTooLarge
@@ -29,6 +27,7 @@ from integrations.mcp_client.failures import (
 )
 from integrations.mcp_client.offers import Offer, OfferCollector, read_answer
 from integrations.mcp_client.probe import probe_target, require_streamable
+from integrations.mcp_client.retrying import repeat
 from integrations.mcp_client.rounds import Rounds
 from integrations.mcp_client.stateless import StatelessChannel
 from integrations.mcp_client.target import Era, Target
@@ -46,10 +45,7 @@ HEADER_MISMATCH = -32020
 UNKNOWN_METHOD = -32601
 NOBODY_ASKS_BACK = Rounds()
 DIAGNOSIS_SECONDS = 5.0
-BACKOFF_SECONDS = 0.2
-MAX_BACKOFF_SECONDS = 2.0
 _UNKNOWN = KnownTool({})
-Result = TypeVar("Result")
 AnyChannel = Channel | StatelessChannel
 
 
@@ -139,7 +135,7 @@ class Session:
 
     async def list_tools(self) -> ToolListing:
         """All pages of tools/list within `target.timeout` seconds. Raises UpstreamError (step tools)."""
-        return await self._retry(self._list_tools)
+        return await repeat(self._list_tools, self.target.retry_attempts)
 
     async def call_tool(
         self,
@@ -171,7 +167,7 @@ class Session:
         except (AsterError, Refusal) as failure:
             call = partial(self._call_tool, params, known, progress, ends, rounds)
             after = None if known.may_be_repeated else "dial"
-            return await self._retry(call, ends=ends, after=after, failed=failure)
+            return await repeat(call, self.target.retry_attempts, ends=ends, after=after, failed=failure)
 
     async def open(self) -> None:
         """Ready it for calls; once it is, this does nothing."""
@@ -187,12 +183,12 @@ class Session:
     async def _open_channel(self) -> AnyChannel:
         target = self.target
         try:
-            return await self._retry(lambda: self._connect(target.era, target.discover))
+            return await repeat(lambda: self._connect(target.era, target.discover), self.target.retry_attempts)
         except Refusal as refusal:
             # What is remembered may be out of date: a server of the other era refuses our first words.
             if not target.era or not is_strange(refusal):
                 raise
-        return await self._retry(lambda: self._connect("", None))
+        return await repeat(lambda: self._connect("", None), self.target.retry_attempts)
 
     async def close(self, *, politely: bool = True) -> None:
         while self._replaced:
@@ -299,7 +295,7 @@ class Session:
         """All prompts, resources or templates within `target.timeout` seconds; none if the server has no such thing."""
         if offer.capability not in self.capabilities:
             return []
-        return await self._retry(lambda: self._list_offers(offer))
+        return await repeat(lambda: self._list_offers(offer), self.target.retry_attempts)
 
     async def _list_offers(self, offer: Offer) -> list[dict[str, Any]]:
         ends, collector, params = time.monotonic() + self.target.timeout, OfferCollector(offer), dict[str, Any]()
@@ -334,7 +330,7 @@ class Session:
             return await self._round(method, params, rounds, step="ask", timeout=timeout, progress=progress)
 
         try:
-            result = await self._retry(send)
+            result = await repeat(send, self.target.retry_attempts)
         except Refusal as refusal:
             if asked := asked_by_links(refusal, rounds, self.target.key):
                 return asked
@@ -408,34 +404,3 @@ class Session:
                 self._channel = await self._connect(era, discover)
             except Refusal as refusal:
                 raise refusal.error from None
-
-    async def _retry(
-        self,
-        step: Callable[[], Awaitable[Result]],
-        *,
-        ends: float = math.inf,
-        after: str | None = None,
-        failed: AsterError | Refusal | None = None,
-    ) -> Result:
-        """Run a step that may be repeated, again after retryable faults as often as the target says.
-
-        Not beyond `ends` (monotonic seconds), and only after faults of the step `after`, if given. Has it been run once
-        already, `failed` is what came of that.
-        """
-        earlier: Exception | None = None
-        attempt = 0
-        while True:
-            pause = min(BACKOFF_SECONDS * 2**attempt, MAX_BACKOFF_SECONDS)
-            try:
-                if failed and not attempt:
-                    raise failed
-                return await step()
-            except (AsterError, Refusal) as failure:
-                error = failure.error if isinstance(failure, Refusal) else failure
-                # What may have run stays that, also if the next try does not even get through.
-                earlier = earlier if earlier and was_never_sent(error) else failure
-                fits = error.retryable and (after is None or getattr(error, "step", "") == after)
-                if not fits or attempt >= self.target.retry_attempts or time.monotonic() + pause >= ends:
-                    raise earlier from None
-            attempt += 1
-            await anyio.sleep(pause)
