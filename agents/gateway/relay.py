@@ -36,8 +36,6 @@ from integrations.services.access import require_connection
 from integrations.services.held import Held, Holder, load_held
 
 log = logging.getLogger(__name__)
-
-
 # Most calls are made by clients that can be asked nothing, or the same as with the last call.
 _rounds = lru_cache(maxsize=16)(Rounds)
 
@@ -78,11 +76,7 @@ class Relay:
         await self._log.aclose()
 
     async def call(
-        self,
-        request: PlainRequest,
-        caller: Caller,
-        progress: Progress | None,
-        has_begun: Callable[[], bool] = lambda: False,
+        self, request: PlainRequest, caller: Caller, progress: Progress | None, has_begun: Callable[[], bool]
     ) -> Response | None:
         """The response, or None if the request is for the handlers: not once the answer `has_begun`. `progress` is told
         if the client asked for that."""

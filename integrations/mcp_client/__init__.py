@@ -8,9 +8,10 @@ from integrations.mcp_client.check import CheckResult, check_target
 from integrations.mcp_client.failures import AuthChallenge, RefusedRequest, was_never_sent
 from integrations.mcp_client.kept import KeptSessions, SharedSession
 from integrations.mcp_client.offers import PROMPTS, RESOURCES, TEMPLATES, Offer
+from integrations.mcp_client.opening import open_target
 from integrations.mcp_client.probe import Probe, probe_target, probe_url, require_streamable
 from integrations.mcp_client.rounds import Rounds, asks_for_input
-from integrations.mcp_client.session import Session, open_target
+from integrations.mcp_client.session import Session
 from integrations.mcp_client.target import Era, Target, TokenSource, TransportName, register_connector_resolver
 from integrations.mcp_client.tools import KnownTool, ToolListing
 

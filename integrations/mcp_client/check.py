@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from integrations.mcp_client.session import open_target
+from integrations.mcp_client.opening import open_target
 from integrations.mcp_client.target import Era, Target
 
 

@@ -370,7 +370,7 @@ def test_a_client_that_leaves_cancels_the_call_upstream_and_the_record_says_so(
     with httpx2.stream("POST", url, json=body, headers=headers, timeout=20) as answer:
         assert "half way" in next(line for line in answer.iter_lines() if line.startswith("data"))
     ends = time.monotonic() + 10
-    while not ToolCall.objects.exists() and time.monotonic() < ends:
+    while not (ToolCall.objects.exists() and fake.left) and time.monotonic() < ends:
         time.sleep(0.02)
     row = ToolCall.objects.get()
     assert (row.outcome, row.error_code, row.tool_name) == ("failed", "cancelled", "slow") and row.duration_ms < 20_000
