@@ -20,6 +20,11 @@ class Migration(migrations.Migration):
             name='require_auth',
             field=models.BooleanField(default=True, verbose_name="calls need the caller's connection"),
         ),
+        migrations.AddField(
+            model_name='mcpserver',
+            name='source',
+            field=models.CharField(blank=True, editable=False, max_length=300),
+        ),
         migrations.AlterField(
             model_name='mcpserver',
             name='transport',

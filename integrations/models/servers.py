@@ -63,6 +63,8 @@ class McpServer(AuditedModel):
     tool_scopes = models.JSONField(default=dict, blank=True)
     takes_changes = models.BooleanField("take in changed tools without asking", default=False)
     expose_as_skills = models.BooleanField("tools are skills in A2A cards", default=False)
+    # What it was made from: `registry:NAME@VERSION` of an MCP registry, `catalog:SLUG` of the curated list
+    source = models.CharField(max_length=300, blank=True, editable=False)
     is_enabled = models.BooleanField("enabled", default=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -82,7 +84,7 @@ class McpServer(AuditedModel):
     AUDITED: ClassVar = (
         *("name", "slug", "description", "transport", "url", "command", "args", "env", "working_dir"),
         *("auth_config", "timeout_seconds", "retry_attempts", "is_enabled", "tool_scopes", "takes_changes"),
-        "expose_as_skills",
+        *("expose_as_skills", "source"),
     )
     LEARNED: ClassVar = ("era", "protocol_version", "discover_result", "test_status", "last_test", "tested_at")
     objects = McpServerQuerySet.as_manager()

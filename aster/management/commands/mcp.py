@@ -1,0 +1,35 @@
+"""`manage.py mcp VERB --organization NAME`: servers, their tools and the whole configuration, from the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from aster.cli import doctor
+from aster.cli.output import Output
+from aster.cli.verbs import Verb, add_common, find_actor
+from aster.errors import AsterError
+
+VERBS: dict[str, Verb] = {verb.name: verb for verb in (*doctor.VERBS,)}
+
+
+class Command(BaseCommand):
+    help = "Look after MCP servers."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parsers = parser.add_subparsers(dest="verb", required=True)
+        for verb in VERBS.values():
+            one = parsers.add_parser(verb.name, help=verb.help)
+            verb.add_arguments(one)
+            add_common(one)
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        out = Output(self.stdout, as_json=options["json"])  # type: ignore[arg-type]
+        try:
+            code = VERBS[options["verb"]].run(find_actor(options["organization"], options["email"]), options, out)
+        except AsterError as error:
+            raise CommandError(error.message) from None
+        if code:
+            sys.exit(code)
