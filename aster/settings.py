@@ -76,6 +76,8 @@ ASTER_ENCRYPTION_KEYS = _list(_secret("ASTER_ENCRYPTION_KEYS"))
 
 # --- What Aster may reach -------------------------------------------------------------------------------------------
 ASTER_STDIO_COMMANDS = _list(env.str("ASTER_STDIO_COMMANDS", ""))
+# Another list of remote MCP servers than connectors/remote_servers.yaml, in the same shape
+ASTER_REMOTE_SERVERS_FILE = env.str("ASTER_REMOTE_SERVERS_FILE", "")
 ASTER_ENV_VARS = _list(env.str("ASTER_ENV_VARS", ""))
 ASTER_ALLOWED_HOSTS_PRIVATE = _list(env.str("ASTER_ALLOWED_HOSTS_PRIVATE", ""))
 
@@ -317,6 +319,7 @@ SPECTACULAR_SETTINGS = {
     "TAGS": [
         {"name": "MCP servers", "description": "Register servers, try them, and see the tools they offer."},
         {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
+        {"name": "Connectors", "description": "Well-known services: enable them with their app, key or one call."},
         {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
         {"name": "Chat", "description": "Talk to agents. Conversations are their person's alone."},
@@ -328,6 +331,8 @@ SPECTACULAR_SETTINGS = {
     ],
     "ENUM_NAME_OVERRIDES": {
         "AuthTypeEnum": "integrations.models.AuthType",
+        "TransportEnum": "integrations.models.Transport",
+        "OwnTransportEnum": "integrations.models.OWN_TRANSPORTS",
         "ConnectionStatusEnum": "integrations.models.ConnectionStatus",
         "TestStatusEnum": "integrations.api_shapes.TEST_STATUS",
         "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",

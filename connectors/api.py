@@ -15,12 +15,17 @@ from connectors import api_docs as docs
 from connectors import services
 from connectors.api_docs import ConnectorIn
 from connectors.base import Connector, Kind
-from connectors.registry import CONNECTORS, find_connector
+from connectors.registry import find_connector
 from connectors.services import Settings
 from integrations.models import McpServer
 from integrations.models.auth_configs import callback_url
 
-OAUTH_ONLY = ("client_id", "client_secret", "scopes", "allow_end_user_auth", "require_auth")
+# What connectors of a kind have no use for
+_FOREIGN: dict[Kind, tuple[str, ...]] = {
+    Kind.OAUTH: ("api_key",),
+    Kind.API_KEY: ("client_id", "client_secret", "scopes", "allow_end_user_auth", "require_auth"),
+    Kind.REMOTE_MCP: ("api_key", "client_id", "client_secret", "scopes", "url"),
+}
 
 
 def show_connector(connector: Connector, server: McpServer | None) -> dict[str, Any]:
@@ -46,8 +51,7 @@ def show_connector(connector: Connector, server: McpServer | None) -> dict[str, 
 def read_settings(slug: str, given: dict[str, Any]) -> Settings:
     """What was sent, as settings of this connector. Raises InvalidInput for what it does not have."""
     connector = find_connector(slug)
-    foreign = OAUTH_ONLY if connector.kind == Kind.API_KEY else ("api_key",)
-    if wrong := [name for name in foreign if name in given]:
+    if wrong := [name for name in _FOREIGN[connector.kind] if name in given]:
         words = f"{connector.name} takes none."
         raise InvalidInput(f"{connector.name} has no {wrong[0]}.", fields={name: [words] for name in wrong})
     return Settings(**given)
@@ -56,9 +60,7 @@ def read_settings(slug: str, given: dict[str, Any]) -> Settings:
 class ConnectorList(ActorView):
     @extend_schema(**docs.LIST_CONNECTORS)
     def get(self, request: Request) -> Response:
-        self.actor.require_admin()
-        enabled = {server.command: server for server in services.enabled_connectors(self.actor)}
-        return Response({"results": [show_connector(each, enabled.get(each.slug)) for each in CONNECTORS]})
+        return Response({"results": [show_connector(*each) for each in services.catalogue(self.actor)]})
 
 
 class ConnectorDetail(ActorView):
@@ -66,7 +68,7 @@ class ConnectorDetail(ActorView):
     def get(self, request: Request, slug: str) -> Response:
         self.actor.require_admin()
         connector = find_connector(slug)
-        return Response(show_connector(connector, services.enabled_connectors(self.actor).filter(command=slug).first()))
+        return Response(show_connector(connector, services.find_server_of(slug, actor=self.actor)))
 
     @extend_schema(**docs.ENABLE_CONNECTOR)
     def post(self, request: Request, slug: str) -> Response:

@@ -31,8 +31,13 @@ class ConnectorOut(serializers.Serializer[Any]):
     name = serializers.CharField()
     description = serializers.CharField()
     category = serializers.CharField()
-    kind = serializers.ChoiceField(choices=["oauth", "api_key"], help_text="Whose credentials calls go out with")
-    tools = serializers.ListField(child=serializers.CharField())
+    kind = serializers.ChoiceField(
+        choices=["oauth", "api_key", "remote_mcp"], help_text="Whose credentials calls go out with"
+    )
+    tools = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="Those of Aster's own; what a remote server has is known once it is enabled",
+    )
     available_scopes = serializers.DictField(child=serializers.CharField(), help_text="What each scope is for")
     redirect_uri = serializers.URLField(allow_null=True, help_text="To be entered at the provider")
     server = serializers.CharField(
@@ -78,7 +83,8 @@ GET_CONNECTOR: Operation = operation(
 )  # fmt: skip
 ENABLE_CONNECTOR: Operation = operation(
     "enable_connector", "Enable a connector", tag=TAG, errors=(400, 404, 409), status=201, parameters=_SLUG,
-    words="With the client ID and secret of an app made at the provider, or with an API key. Its tools are those of an "
+    words="With the client ID and secret of an app made at the provider, or with an API key; one of the kind "
+    "`remote_mcp` takes nothing. Its tools are those of an "
     "MCP server from then on, which can be assigned to agents.",
     request=ConnectorIn, bodies=_BODY, response=ConnectorOut, example=NOTION,
 )  # fmt: skip

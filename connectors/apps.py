@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class ConnectorsConfig(AppConfig):
@@ -14,3 +15,7 @@ class ConnectorsConfig(AppConfig):
             return serve_connector(target)
 
         register_connector_resolver(serve)
+        if settings.ASTER_REMOTE_SERVERS_FILE:
+            from connectors.remote import remote_servers
+
+            remote_servers()  # a file that cannot be read is the operator's to know at once

@@ -15,15 +15,17 @@ import mcp_types as types
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata, func_metadata
 
 from connectors.rest import Answer, Problem, Rest
+from integrations.models import Transport
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
 
 
 class Kind(StrEnum):
-    """How people sign in: each with their own account, or all with the organization's key."""
+    """Whose credentials calls go out with: a person's own, the organization's key, or what an MCP server asks."""
 
     OAUTH = "oauth"
     API_KEY = "api_key"
+    REMOTE_MCP = "remote_mcp"  # hosted by its maker: enabled with one click (connectors.remote)
 
 
 class Category(StrEnum):
@@ -32,6 +34,8 @@ class Category(StrEnum):
     DEVELOPMENT = "Development"
     SALES = "Sales"
     FINANCE = "Finance"
+    DESIGN = "Design"
+    KNOWLEDGE = "Knowledge"
 
 
 @dataclass(frozen=True)
@@ -65,8 +69,9 @@ class ConnectorTool:
 
 @dataclass(frozen=True)
 class Connector:
-    """One provider. `url` is the base of its REST API, `auth` fields of the auth config that it is enabled with,
-    `scopes` what each scope is for, `steps` what to do at the provider, and `problem` reads its refusals."""
+    """One provider. `url` is the base of its REST API (of a remote MCP server its endpoint), `auth` fields of the auth
+    config that it is enabled with, `scopes` what each scope is for, `steps` what to do at the provider, and `problem`
+    reads its refusals."""
 
     slug: str
     name: str
@@ -75,12 +80,17 @@ class Connector:
     description: str
     url: str
     docs: str
-    steps: tuple[str, ...]
+    steps: tuple[str, ...] = ()
     scopes: Mapping[str, str] = field(default_factory=dict)
     auth: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     problem: Callable[[Answer], Problem | None] | None = None
+    transport: str = Transport.CONNECTOR
     tools: dict[str, ConnectorTool] = field(default_factory=dict)
+
+    @property
+    def is_remote(self) -> bool:
+        return self.kind == Kind.REMOTE_MCP
 
     def tool(self, title: str, *scopes: str, only_reads: bool = True) -> Callable[[Function], Function]:
         """Make an async function, whose first argument is the `Rest` of the caller, a tool of this connector."""

@@ -44,15 +44,8 @@ class ConnectorForm(forms.Form):
         self.connector = connector
         auth = server.auth_config if server else None
         super().__init__(data, initial=_initial(connector, server, auth))
-        dropped = {"api_key"} if connector.kind == Kind.OAUTH else {"client_id", "client_secret", "scopes"}
-        if connector.kind == Kind.API_KEY:
-            dropped |= {"allow_end_user_auth", "require_auth"}
-        if not connector.scopes:
-            dropped.add("scopes")
-        if server is None:
-            dropped.add("is_enabled")
-        for name in dropped:
-            self.fields.pop(name, None)
+        for name in set(self.fields) - _offered(connector, server):
+            del self.fields[name]
         if scopes := self.fields.get("scopes"):
             scopes.choices = [(scope, f"{scope}: {words}") for scope, words in connector.scopes.items()]  # type: ignore[attr-defined]
         self._say_of_secrets(auth)
@@ -72,13 +65,20 @@ class ConnectorForm(forms.Form):
         )
 
 
+def _offered(connector: Connector, server: McpServer | None) -> set[str]:
+    """The fields that mean something for this kind of connector. A remote server is enabled without any."""
+    offered = {"is_enabled"} if server else set()
+    if connector.kind == Kind.OAUTH:
+        offered |= {"client_id", "client_secret", "url"} | ({"scopes"} if connector.scopes else set())
+    if connector.kind == Kind.API_KEY:
+        offered |= {"api_key", "url"}
+    if connector.kind == Kind.OAUTH or (server and server.needs_person):
+        offered |= {"allow_end_user_auth", "require_auth"}
+    return offered
+
+
 def _initial(connector: Connector, server: McpServer | None, auth: AuthConfig | None) -> dict[str, Any]:
-    if server is None or auth is None:
-        return {
-            "url": connector.url,
-            "scopes": list(connector.scopes),
-            "allow_end_user_auth": True,
-            "require_auth": True,
-        }
-    kept = {name: getattr(auth, name) for name in ("client_id", "scopes", "allow_end_user_auth", "require_auth")}
-    return {**kept, "url": server.url, "is_enabled": server.is_enabled}
+    of_auth = {"scopes": list(connector.scopes), "allow_end_user_auth": True, "require_auth": True}
+    if auth:
+        of_auth = {name: getattr(auth, name) for name in ("client_id", *of_auth)}
+    return {**of_auth, "url": server.url if server else connector.url, "is_enabled": bool(server and server.is_enabled)}

@@ -13,7 +13,7 @@ from aster.mcp_admin.tools import ADDS, CHANGES, REMOVES, Answer, Question, admi
 from connectors import services
 from connectors.api import read_settings, show_connector
 from connectors.api_docs import ConnectorIn, ConnectorListOut, ConnectorOut, DisabledOut
-from connectors.registry import CONNECTORS, find_connector
+from connectors.registry import find_connector
 
 NAME_HELP = "The connector's slug, as list_connectors gives it."
 
@@ -39,20 +39,21 @@ DisabledFacts = part_of("DisabledFacts", DisabledOut, *DisabledOut().fields)
 
 @admin_tool("List connectors", takes=NothingIn, gives=ConnectorListOut, scope=MANAGE)
 def list_connectors(actor: Actor, values: dict[str, Any]) -> Answer:
-    """List the services that Aster can call without an MCP server (Slack, Notion, GitHub …): whether each is enabled,
-    its tools, the scopes there are and the redirect URI to enter at the provider."""
-    actor.require_admin()
-    enabled = {server.command: server for server in services.enabled_connectors(actor)}
-    shown = [show_connector(each, enabled.get(each.slug)) for each in CONNECTORS]
-    return Answer({"results": shown}, f"{len(enabled)} of {len(CONNECTORS)} connectors are enabled.")
+    """List the well-known services that can be enabled: those whose API Aster calls itself (Slack, Notion, GitHub …)
+    and MCP servers that their makers host. Whether each is enabled, its tools, the scopes there are and the redirect
+    URI to enter at the provider."""
+    cards = services.catalogue(actor)
+    enabled = sum(server is not None for _, server in cards)
+    shown = [show_connector(*each) for each in cards]
+    return Answer({"results": shown}, f"{enabled} of {len(cards)} connectors are enabled.")
 
 
 @admin_tool("Enable a connector", takes=ConnectorChangeIn, gives=ConnectorOut, effect=ADDS, scope=MANAGE)
 def enable_connector(actor: Actor, values: dict[str, Any]) -> Answer:
     """Enable a connector with the client ID and secret of an app that your person makes at the provider
-    (list_connectors has the redirect URI to enter there), or with an API key. Have your person enter secrets in the
-    hub, on the connector's page, rather than in this chat. Its server is then assigned with assign_server, and people
-    connect their own accounts."""
+    (list_connectors has the redirect URI to enter there), with an API key, or, of the kind remote_mcp, with nothing.
+    Have your person enter secrets in the hub, on the connector's page, rather than in this chat. Its server is then
+    assigned with assign_server, and people connect their own accounts."""
     slug = values.pop("connector")
     server = services.enable_connector(slug, read_settings(slug, values), actor=actor)
     return Answer(

@@ -11,8 +11,8 @@ from django.db.models import QuerySet
 from aster.accounts.access import Actor
 from aster.errors import Conflict, NotFound
 from connectors.base import Connector, Kind
-from connectors.registry import find_connector
-from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, ResourceMode, Transport
+from connectors.registry import all_connectors, find_connector
+from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, ResourceMode
 from integrations.services import servers
 from integrations.services.disconnection import disconnect
 
@@ -48,14 +48,28 @@ class Disabled:
         return f"{self.revoked} of {total} connections revoked at the provider, the others only here: {reasons}"
 
 
+SOURCE = "catalog:"  # of the servers that are made from the catalogue
+
+
 def enabled_connectors(actor: Actor) -> QuerySet[McpServer]:
-    rows = McpServer.objects.visible_to(actor).filter(transport=Transport.CONNECTOR)
-    return rows.select_related("auth_config", "organization").order_by("command")
+    rows = McpServer.objects.visible_to(actor).filter(source__startswith=SOURCE)
+    return rows.select_related("auth_config", "organization").order_by("source", "pk")
+
+
+def catalogue(actor: Actor) -> list[tuple[Connector, McpServer | None]]:
+    """Every connector there is, with its server if the organization has enabled it."""
+    actor.require_admin()
+    enabled = {server.source: server for server in enabled_connectors(actor)}
+    return [(each, enabled.get(SOURCE + each.slug)) for each in all_connectors()]
+
+
+def find_server_of(slug: str, *, actor: Actor) -> McpServer | None:
+    return enabled_connectors(actor).filter(source=SOURCE + slug).first()
 
 
 def find_enabled(slug: str, *, actor: Actor) -> McpServer:
     """The server of an enabled connector. Another organization's does not exist."""
-    server = enabled_connectors(actor).filter(command=slug).first()
+    server = find_server_of(slug, actor=actor)
     if server is None:
         raise NotFound(f"{find_connector(slug).name} is not enabled.")
     return server
@@ -68,17 +82,19 @@ def enable_connector(slug: str, settings: Settings, *, actor: Actor) -> McpServe
     """
     actor.require_admin()
     connector = find_connector(slug)
-    if enabled_connectors(actor).filter(command=slug).exists():
+    if find_server_of(slug, actor=actor):
         raise Conflict(f"{connector.name} is enabled already. Change its settings instead.", code="already_enabled")
-    auth = AuthConfig(name=servers.unique_auth_name(connector.name, actor=actor), **_auth_fields(connector))
+    fields = _auth_fields(connector)
+    auth = AuthConfig(name=servers.unique_auth_name(connector.name, actor=actor), **fields) if fields else None
     server = McpServer(
         name=connector.name,
         slug=slug,
         description=connector.description,
-        transport=Transport.CONNECTOR,
-        command=slug,
+        transport=connector.transport,
+        command="" if connector.is_remote else slug,
         url=connector.url,
-        takes_changes=True,  # they change with Aster's own releases
+        source=SOURCE + slug,
+        takes_changes=not connector.is_remote,  # Aster's own change with its releases
     )
     _apply(settings, server, auth)
     servers.save_server(server, actor=actor, auth=auth)
@@ -111,6 +127,8 @@ def disable_connector(slug: str, *, actor: Actor) -> Disabled:
 
 
 def _auth_fields(connector: Connector) -> dict[str, Any]:
+    if connector.is_remote:
+        return dict(connector.auth)
     if connector.kind == Kind.API_KEY:
         return {"auth_type": AuthType.BEARER, **connector.auth}
     own: Mapping[str, Any] = {

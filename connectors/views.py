@@ -9,12 +9,11 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_GET
 
 from aster.accounts.access import ActorRequest
-from aster.errors import AsterError, NotFound
+from aster.errors import AsterError
 from aster.pages import add_errors, ask_first, hub_page
 from connectors import services
-from connectors.base import Connector
 from connectors.forms import ConnectorForm
-from connectors.registry import CONNECTORS, find_connector
+from connectors.registry import find_connector
 from integrations.models import McpServer
 from integrations.models.auth_configs import callback_url
 
@@ -22,29 +21,32 @@ from integrations.models.auth_configs import callback_url
 @require_GET
 @hub_page
 def list_connectors(request: ActorRequest) -> HttpResponse:
-    request.actor.require_admin()
-    enabled = {server.command: server for server in services.enabled_connectors(request.actor)}
-    ordered = sorted(CONNECTORS, key=lambda each: each.name)
-    cards = [(each, enabled.get(each.slug)) for each in ordered]
-    return render(request, "connectors/connectors.html", {"cards": cards})
+    cards = services.catalogue(request.actor)
+    context = {
+        "own": [card for card in cards if not card[0].is_remote],
+        "remote": [card for card in cards if card[0].is_remote],
+    }
+    return render(request, "connectors/connectors.html", context)
 
 
 @hub_page
 def edit_connector(request: ActorRequest, slug: str) -> HttpResponse:
     request.actor.require_admin()
     connector = find_connector(slug)
-    server = _enabled(connector, request)
-    form = ConnectorForm(request.POST or None, connector=connector, server=server)
+    server = services.find_server_of(slug, actor=request.actor)
+    form = ConnectorForm(request.POST if request.method == "POST" else None, connector=connector, server=server)
     if request.method == "POST" and form.is_valid():
         change = services.update_connector if server else services.enable_connector
         try:
-            change(slug, form.settings(), actor=request.actor)
+            saved = change(slug, form.settings(), actor=request.actor)
         except AsterError as error:
             add_errors(form, error)
         else:
-            done = "was saved" if server else "is enabled. Assign it to agents, and connect your account"
-            messages.success(request, f"{connector.name} {done}.")
-            return redirect("admin:connector", slug)
+            follows = (
+                ". Assign it to agents, and connect your account" if saved.needs_person else ". Assign it to agents"
+            )
+            messages.success(request, f"{connector.name} {'was saved' if server else f'is enabled{follows}'}.")
+            return redirect("admin:connector", slug) if server or not connector.is_remote else _to_server(saved)
     context = {"connector": connector, "server": server, "form": form, "callback_url": callback_url()}
     return render(request, "connectors/connector.html", context, status=400 if form.errors else 200)
 
@@ -74,11 +76,8 @@ def disable_connector(request: ActorRequest, slug: str) -> HttpResponse:
     )
 
 
-def _enabled(connector: Connector, request: ActorRequest) -> McpServer | None:
-    try:
-        return services.find_enabled(connector.slug, actor=request.actor)
-    except NotFound:
-        return None
+def _to_server(server: McpServer) -> HttpResponse:
+    return redirect("admin:server", server.slug)
 
 
 urlpatterns: list[URLPattern] = [
