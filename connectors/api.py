@@ -23,8 +23,8 @@ from integrations.models.auth_configs import callback_url
 # What connectors of a kind have no use for
 _FOREIGN: dict[Kind, tuple[str, ...]] = {
     Kind.OAUTH: ("api_key",),
-    Kind.API_KEY: ("client_id", "client_secret", "scopes", "allow_end_user_auth", "require_auth"),
-    Kind.REMOTE_MCP: ("api_key", "client_id", "client_secret", "scopes", "url"),
+    Kind.API_KEY: services.AUTH_SETTINGS,
+    Kind.REMOTE_MCP: ("api_key", "client_id", "client_secret", "scopes", "url", *services.ADDRESSES),
 }
 
 
@@ -39,6 +39,7 @@ def show_connector(connector: Connector, server: McpServer | None) -> dict[str, 
         "redirect_uri": callback_url() if connector.kind == Kind.OAUTH else None,
         "server": server.slug if server else None,
         "url": server.url if server else connector.url,
+        **{name: getattr(auth, name, "") or connector.auth.get(name, "") for name in services.ADDRESSES},
         "is_enabled": bool(server and server.is_enabled),
         "client_id": auth.client_id if auth else "",
         "has_secret": bool(auth and (auth.client_secret or auth.token)),

@@ -21,6 +21,9 @@ class ConnectorIn(StrictSerializer):
     api_key = serializers.CharField(max_length=5000, required=False, write_only=True)
     scopes = serializers.ListField(child=serializers.CharField(max_length=200), max_length=100, required=False)
     url = serializers.CharField(max_length=2000, required=False)
+    authorization_url = serializers.CharField(max_length=2000, required=False)
+    token_url = serializers.CharField(max_length=2000, required=False)
+    revocation_url = serializers.CharField(max_length=2000, required=False, allow_blank=True)
     is_enabled = serializers.BooleanField(required=False)
     allow_end_user_auth = serializers.BooleanField(required=False)
     require_auth = serializers.BooleanField(required=False)
@@ -44,6 +47,9 @@ class ConnectorOut(serializers.Serializer[Any]):
         allow_null=True, help_text="The slug of its MCP server; null while it is not enabled"
     )
     url = serializers.URLField(help_text="Where the provider's API is")
+    authorization_url = serializers.CharField()
+    token_url = serializers.CharField()
+    revocation_url = serializers.CharField()
     is_enabled = serializers.BooleanField()
     client_id = serializers.CharField()
     has_secret = serializers.BooleanField()
@@ -66,6 +72,11 @@ NOTION: dict[str, Any] = {
     **{"description": "Pages that the person who signed in has shared: search, read, create."},
     **{"tools": ["notion_search", "notion_get_page", "notion_create_page"], "server": "notion", "scopes": []},
     **{"redirect_uri": "https://aster.example/api/mcp/oauth/callback", "url": "https://api.notion.com/v1"},
+    **{
+        "authorization_url": "https://api.notion.com/v1/oauth/authorize",
+        "token_url": "https://api.notion.com/v1/oauth/token",
+    },
+    **{"revocation_url": "https://api.notion.com/v1/oauth/revoke"},
     **{"is_enabled": True, "client_id": "1c8e8cf6-0b7f", "has_secret": True},
     **{"allow_end_user_auth": True, "require_auth": True},
 }

@@ -7,7 +7,7 @@ from typing import Any
 from django import forms
 
 from connectors.base import Connector, Kind
-from connectors.services import Settings
+from connectors.services import ADDRESSES, Settings
 from integrations.models import AuthConfig, McpServer
 
 _SECRET = forms.PasswordInput(attrs={"autocomplete": "new-password"})
@@ -35,10 +35,12 @@ class ConnectorForm(forms.Form):
     is_enabled = forms.BooleanField(
         label="Tools are on", required=False, help_text="Off, agents lose them; nobody is disconnected."
     )
-    url = forms.CharField(
-        label="Address of the API", max_length=2000, required=False,
-        help_text="Change it for an installation of your own, such as GitHub Enterprise Server.",
-    )  # fmt: skip
+    url = forms.CharField(label="Address of the API", max_length=2000, required=False)
+    authorization_url = forms.CharField(label="Authorization URL", max_length=2000, required=False)
+    token_url = forms.CharField(label="Token URL", max_length=2000, required=False)
+    revocation_url = forms.CharField(
+        label="Revocation URL", max_length=2000, required=False, help_text="Tokens are revoked here when people leave."
+    )
 
     def __init__(self, data: Any, *, connector: Connector, server: McpServer | None) -> None:
         self.connector = connector
@@ -57,19 +59,31 @@ class ConnectorForm(forms.Form):
                 field.help_text = _STORED if is_stored else _NEVER_SHOWN
                 field.required = not is_stored
 
+    @property
+    def everyday(self) -> list[forms.BoundField]:
+        return [field for field in self if field.name not in ("url", *ADDRESSES)]
+
+    @property
+    def addresses(self) -> list[forms.BoundField]:
+        """What is changed for an installation of one's own only."""
+        return [field for field in self if field.name in ("url", *ADDRESSES)]
+
+    @property
+    def has_wrong_address(self) -> bool:
+        return any(field.errors for field in self.addresses)
+
     def settings(self) -> Settings:
-        """What was entered; a secret that was left empty stays as it is."""
+        """What was entered; a secret or an address that was left empty stays as it is."""
         given = {name: self.cleaned_data[name] for name in self.fields}
-        return Settings(
-            **{name: value for name, value in given.items() if value != "" or name not in ("client_secret", "api_key")}
-        )
+        stays = ("client_secret", "api_key", "url", "authorization_url", "token_url")
+        return Settings(**{name: value for name, value in given.items() if value != "" or name not in stays})
 
 
 def _offered(connector: Connector, server: McpServer | None) -> set[str]:
     """The fields that mean something for this kind of connector. A remote server is enabled without any."""
     offered = {"is_enabled"} if server else set()
     if connector.kind == Kind.OAUTH:
-        offered |= {"client_id", "client_secret", "url"} | ({"scopes"} if connector.scopes else set())
+        offered |= {"client_id", "client_secret", "url", *ADDRESSES} | ({"scopes"} if connector.scopes else set())
     if connector.kind == Kind.API_KEY:
         offered |= {"api_key", "url"}
     if connector.kind == Kind.OAUTH or (server and server.needs_person):
@@ -78,7 +92,8 @@ def _offered(connector: Connector, server: McpServer | None) -> set[str]:
 
 
 def _initial(connector: Connector, server: McpServer | None, auth: AuthConfig | None) -> dict[str, Any]:
-    of_auth = {"scopes": list(connector.scopes), "allow_end_user_auth": True, "require_auth": True}
+    addresses = {name: connector.auth.get(name, "") for name in ADDRESSES}
+    of_auth = {**addresses, "scopes": list(connector.scopes), "allow_end_user_auth": True, "require_auth": True}
     if auth:
         of_auth = {name: getattr(auth, name) for name in ("client_id", *of_auth)}
     return {**of_auth, "url": server.url if server else connector.url, "is_enabled": bool(server and server.is_enabled)}

@@ -25,7 +25,11 @@ class Settings:
     client_secret: str | None = field(default=None, repr=False)
     api_key: str | None = field(default=None, repr=False)
     scopes: list[str] | None = None
+    # An installation of the organization's own, such as GitHub Enterprise Server: its API, and where people sign in
     url: str | None = None
+    authorization_url: str | None = None
+    token_url: str | None = None
+    revocation_url: str | None = None
     is_enabled: bool | None = None
     allow_end_user_auth: bool | None = None
     require_auth: bool | None = None
@@ -48,6 +52,8 @@ class Disabled:
         return f"{self.revoked} of {total} connections revoked at the provider, the others only here: {reasons}"
 
 
+ADDRESSES = ("authorization_url", "token_url", "revocation_url")
+AUTH_SETTINGS = ("client_id", "client_secret", "scopes", "allow_end_user_auth", "require_auth", *ADDRESSES)
 SOURCE = "catalog:"  # of the servers that are made from the catalogue
 
 
@@ -147,7 +153,7 @@ def _apply(settings: Settings, server: McpServer, auth: AuthConfig | None) -> No
         server.url = settings.url
     if settings.is_enabled is not None:
         server.is_enabled = settings.is_enabled
-    for name in ("client_id", "client_secret", "scopes", "allow_end_user_auth", "require_auth"):
+    for name in AUTH_SETTINGS:
         if auth and (value := getattr(settings, name)) is not None:
             setattr(auth, name, value)
     if auth and settings.api_key is not None:

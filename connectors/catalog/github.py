@@ -32,7 +32,8 @@ github = Connector(
     ),
     scopes={"repo": "Repositories and issues, private ones too"},
     auth={"authorization_url": "https://github.com/login/oauth/authorize",
-          "token_url": "https://github.com/login/oauth/access_token", "preset": "github"},
+          "token_url": "https://github.com/login/oauth/access_token",
+          "revocation_url": "https://api.github.com/applications/{client_id}/grant", "preset": "github"},
 )  # fmt: skip
 Page = Annotated[int, Field(ge=1, description="1 is the first")]
 Limit = Annotated[int, Field(ge=1, le=100, description="How many to return")]

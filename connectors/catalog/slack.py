@@ -33,7 +33,8 @@ slack = Connector(
     scopes={"channels:read": "List channels", "chat:write": "Send messages", "search:read": "Search messages"},
     # The sign-in that gives a person's token alone (https://docs.slack.dev/authentication/installing-with-oauth)
     auth={"authorization_url": "https://slack.com/oauth/v2_user/authorize",
-          "token_url": "https://slack.com/api/oauth.v2.user.access", "preset": "slack"},
+          "token_url": "https://slack.com/api/oauth.v2.user.access",
+          "revocation_url": "https://slack.com/api/auth.revoke", "preset": "slack"},
 )  # fmt: skip
 
 

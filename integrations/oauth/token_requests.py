@@ -7,12 +7,13 @@ A `TokenRequest` is a value: `ask` sends it from a thread, `ask_async` from an e
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote_plus, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 from authlib.oauth2.auth import ClientAuth
 from authlib.oauth2.rfc7009 import prepare_revoke_token_request
@@ -57,6 +58,7 @@ TOKEN_PARAMETERS = frozenset(
         "requested_token_type",
     }
 )
+CLIENT_ID = "{client_id}"  # in a revocation address
 TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
@@ -179,16 +181,33 @@ def revoke(
     http: Http,
     token_type_hint: Literal["access_token", "refresh_token"] | None = None,
 ) -> Revocation:
-    """Ask the revocation endpoint `url` to end `token` (RFC 7009). Never raises: the token is deleted in any case."""
+    """Ask the revocation endpoint `url` to end `token` (RFC 7009). Never raises: the token is deleted in any case.
+
+    An address with `{client_id}` in it is asked as GitHub wants it, which has no endpoint of the RFC.
+    """
     if not url:
         return Revocation("unsupported", "The provider offers no revocation.")
     try:
-        body, _headers = prepare_revoke_token_request(token, token_type_hint)
-        url, headers, signed = _sign(endpoint, url, body)
-        answer = send(http, "POST", url, step="token", headers=headers, content=signed)
+        if CLIENT_ID in url:
+            if token_type_hint == "refresh_token":
+                return Revocation("unsupported", "The access token ends the grant.")
+            answer = _delete_grant(endpoint, url, token, http)
+        else:
+            body, _headers = prepare_revoke_token_request(token, token_type_hint)
+            url, headers, signed = _sign(endpoint, url, body)
+            answer = send(http, "POST", url, step="token", headers=headers, content=signed)
     except (UpstreamError, InvalidInput) as error:
         return Revocation("failed", error.message)
     return _read_revocation(answer, [token, endpoint.client_secret])
+
+
+def _delete_grant(endpoint: TokenEndpoint, url: str, token: str, http: Http) -> Answer:
+    """Delete an app's authorization (https://docs.github.com/rest/apps/oauth-applications#delete-an-app-authorization)."""
+    pair = base64.b64encode(f"{endpoint.client_id}:{endpoint.client_secret or ''}".encode()).decode()
+    headers = {"authorization": f"Basic {pair}", "content-type": "application/json"}
+    url = url.replace(CLIENT_ID, quote(endpoint.client_id, safe=""))
+    content = json.dumps({"access_token": token}).encode()
+    return send(http, "DELETE", url, step="token", headers=headers, content=content)
 
 
 def _read_revocation(answer: Answer, hide: list[str | None]) -> Revocation:

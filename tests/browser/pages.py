@@ -90,6 +90,7 @@ def fill(running: Installation) -> None:
     ):  # fmt: skip
         running.api("POST", "config/mcp-server", server | add)
     running.api("POST", "config/mcp-server/old-tools/test")
+    running.api("POST", "connectors/notion", {"client_id": "1c8e8cf6", "client_secret": "not-a-real-secret"})
     running.api("POST", "config/llm", {"name": "Local model", "model": "small-1", "base_url": f"{nowhere}/v1"})
     agent = running.api("GET", "config/agent")["results"][0]
     tools = {t["tool_name"]: t["name"] for t in running.api("GET", f"config/agent/{agent['id']}/tools")["results"]}
@@ -205,6 +206,10 @@ ADDRESSES = {
     "connect-unconnected": "/hub/servers/calendar/connect/",
     "connect-disabled": "/hub/servers/archive/connect/",
     "connect-organization": "/hub/servers/billing/connect/",
+    "connector-enabled": "/hub/connectors/notion/",
+    "connector-scopes": "/hub/connectors/slack/",
+    "connector-remote": "/hub/connectors/linear-mcp/",
+    "connector-disable": "/hub/connectors/notion/disable/",
     "chat-new": "/hub/agent/research-assistant/chat/",
     "chat": "/hub/agent/research-assistant/chat/1/",
     "chat-delete": "/hub/agent/research-assistant/chat/1/delete/",

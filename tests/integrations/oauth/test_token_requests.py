@@ -209,6 +209,20 @@ def test_a_revocation_is_authenticated_and_says_which_token_it_is() -> None:
     assert wire.requests[0].headers["content-type"] == "application/x-www-form-urlencoded"
 
 
+def test_githubs_grants_are_deleted_by_their_access_token() -> None:
+    wire = Wire({"https://api.github.test/applications/a%2Fb/grant": httpx2.Response(204)})
+    client = endpoint(client_id="a/b", client_secret="s")
+    url = "https://api.github.test/applications/{client_id}/grant"
+    outcomes = [
+        revoke(client, url=url, token="t-1", token_type_hint=hint, http=wire.http).outcome
+        for hint in ("refresh_token", "access_token")
+    ]
+    assert outcomes == ["unsupported", "revoked"]
+    (request,) = wire.requests
+    assert (request.method, request.content) == ("DELETE", b'{"access_token": "t-1"}')
+    assert request.headers["authorization"] == "Basic YS9iOnM="
+
+
 def test_a_provider_without_revocation_is_not_asked() -> None:
     wire = Wire()
     assert revoke(endpoint(), url=None, token="t", http=wire.http).outcome == "unsupported"
