@@ -72,6 +72,7 @@ def client(alice: Person) -> Everywhere:
     Conversation.objects.create(organization=alice.organization, agent_id=agent.json()["id"], user=alice.user)
     task = {"name": "Report", "agent_id": agent.json()["id"], "prompt": "Report.", "every_seconds": 3600}
     assert made.post("/api/v1/schedules", task).status_code == 201
+    assert made.post("/api/v1/connectors/notion", {"client_id": "a", "client_secret": "b"}).status_code == 201
     asked = {"agents": [agent.json()["id"]], "scopes": ["aster:connect", "aster:call"], "origin": ORIGIN}
     ticket = made.post("/api/v1/session-tickets", {**asked, "seconds": 3600})
     assert ticket.status_code == 201
@@ -97,7 +98,9 @@ def address(client: ContractClient, path: str) -> str:
     """The path with the id of something that is there."""
     if "{" not in path:
         return path
-    path = path.replace("{server}", "notes")
+    path = path.replace("{server}", "notes").replace("{slug}", "notion")
+    if "{" not in path:
+        return path
     collection = path.split("/{")[0].replace("/oauth", "/auth_configs").replace("/v1/agents", "/v1/config/agent")
     collection = collection.replace("/session/agents", "/config/agent")
     rows = client.get(collection).json()["results"]
@@ -138,7 +141,7 @@ def test_a_strange_key_is_not_found(client: ContractClient, key: str) -> None:
     for method, path, described in operations():
         if "{" not in path or ("{id}" in path and not key.isdecimal()):
             continue
-        where = path.replace("{key}", key).replace("{id}", key).replace("{server}", "notes")
+        where = path.replace("{key}", key).replace("{id}", key).replace("{slug}", key).replace("{server}", "notes")
         body = json.dumps(example_of(described)).encode() if method in ("post", "put", "patch") else b""
         response = client.generic(method.upper(), where, body, content_type="application/json")
         expected = {400, 404, 422} if method == "put" else {404}
