@@ -12,6 +12,7 @@ from aster.accounts.access import ActorRequest
 from aster.errors import AsterError
 from aster.pages import add_errors, ask_first, hub_page
 from connectors import services
+from connectors.base import Connector, Kind
 from connectors.forms import ConnectorForm
 from connectors.registry import find_connector
 from integrations.models import McpServer
@@ -60,20 +61,27 @@ def disable_connector(request: ActorRequest, slug: str) -> HttpResponse:
         outcome = services.disable_connector(slug, actor=request.actor)
         messages.success(request, f"{connector.name} is disabled. {outcome}")
         return redirect("admin:connectors")
-    people = server.auth_config.connections.count() if server.auth_config else 0
-    agents = server.assignments.count()
+    words = "Its tools go, and what was entered for it. It can be enabled again at any time."
+    if server.needs_person:
+        words = "Everybody's tokens are revoked at the provider and deleted here. To use it again, people connect anew."
     return ask_first(
         request,
         f"Disable {connector.name}?",
-        "Everybody's tokens are revoked at the provider and deleted here. To use it again, people connect anew.",
+        words,
         parent=(reverse("admin:connector", args=[slug]), connector.name),
-        items=[
-            f"{people} connected account{'' if people == 1 else 's'} will be disconnected.",
-            f"{agents} agent{'' if agents == 1 else 's'} will lose its tools.",
-            "Its client ID and secret are deleted.",
-        ],
+        items=_consequences(connector, server),
         confirm_text="Disable",
     )
+
+
+def _consequences(connector: Connector, server: McpServer) -> list[str]:
+    agents = server.assignments.count()
+    found = [f"{agents} agent{'' if agents == 1 else 's'} will lose its tools."]
+    if server.auth_config and server.needs_person:
+        people = server.auth_config.connections.count()
+        found.insert(0, f"{people} connected account{'' if people == 1 else 's'} will be disconnected.")
+    entered = {Kind.OAUTH: "Its client ID and secret are deleted.", Kind.API_KEY: "Its API key is deleted here."}
+    return found + [entered[connector.kind]] * (connector.kind in entered)
 
 
 def _to_server(server: McpServer) -> HttpResponse:
