@@ -80,8 +80,9 @@ def _check_command(server: McpServer) -> None:
     if not isinstance(env, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
         raise InvalidInput("Environment must map names to texts.", fields={"env": ["Must map names to texts."]})
     server.url = ""
-    for value in env.values():
-        targets.expand_variables(value, "env")
+    for field, values in (("env", env.values()), ("args", server.args)):
+        for value in values:
+            targets.expand_variables(value, field)
 
 
 def check_field_url(url: str, field_name: str) -> None:

@@ -1,0 +1,77 @@
+"""Carrying a plan out, all or nothing, through the services that pages and API call."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from aster.accounts.access import Actor
+from aster.configuration.current import read_current
+from aster.configuration.document import Document
+from aster.configuration.plan import DELETE, Change, Plan, compare
+from aster.configuration.reading import Problems
+from aster.configuration.writing import Writer
+from aster.errors import AsterError, Conflict
+from connectors.services import disable_connector
+
+
+def preview(document: Document, *, actor: Actor, prune: bool = False) -> Plan:
+    """What applying the file would change. It is tried and taken back, so whatever would refuse it speaks now.
+
+    Raises Problems with all that is wrong.
+    """
+    actor.require_admin()
+    with transaction.atomic():
+        try:
+            return _carry_out(document, actor, prune, expected=None)
+        finally:
+            transaction.set_rollback(True)
+
+
+def apply(document: Document, *, actor: Actor, expected: Plan, prune: bool = False) -> list[str]:
+    """Do what was shown as `expected`; returns what there is to tell about it.
+
+    Raises Conflict if something else was changed meanwhile and Problems if something cannot be stored: then nothing is.
+    """
+    actor.require_admin()
+    with transaction.atomic():
+        _carry_out(document, actor, prune, expected=expected)
+    # Asks providers to revoke tokens, which no transaction can wait for or take back.
+    return [_disable(change, actor) for change in expected.changes if _is_for_later(change)]
+
+
+def _carry_out(document: Document, actor: Actor, prune: bool, *, expected: Plan | None) -> Plan:
+    current = read_current(actor, lock=True)
+    plan = compare(document, current, prune=prune)
+    if expected is not None and plan != expected:
+        raise Conflict("Somebody else changed something meanwhile. Nothing was stored; plan again.", code="stale_plan")
+    problems = Writer(document, current, actor).write([each for each in plan.changes if not _is_for_later(each)])
+    if problems:
+        raise Problems(problems)
+    _require_settled(document, actor, prune)
+    return plan
+
+
+def _require_settled(document: Document, actor: Actor, prune: bool) -> None:
+    """Refuse a file that would want the same change again: services complete some settings, and the file says other."""
+    left = [each for each in compare(document, read_current(actor), prune=prune).changes if not _is_for_later(each)]
+    problems = []
+    for change in left:
+        for setting in change.settings:
+            told = "; ".join(setting.lines())
+            words = f"Aster stores it in another way ({told}). Write it as it is stored, or leave the setting out"
+            problems.append(document.say(change.kind, change.key, words))
+        if not change.settings:
+            problems.append(document.say(change.kind, change.key, "it cannot be stored together with the rest"))
+    if problems:
+        raise Problems(problems)
+
+
+def _is_for_later(change: Change) -> bool:
+    return change.section == "connectors" and change.action == DELETE
+
+
+def _disable(change: Change, actor: Actor) -> str:
+    try:
+        return f"connector {change.key} is off. {disable_connector(change.key, actor=actor)}"
+    except AsterError as error:
+        return f"connector {change.key} is still there: {error.message} Apply again."

@@ -1,0 +1,185 @@
+"""A rich organization written down: the file changes nothing where it comes from, and makes the same elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pytest_django.fixtures import Settings
+
+from agents.models import Agent, LlmConfig
+from agents.services.agents import save_agent, save_llm_config
+from agents.services.tool_scopes import set_tool_scopes
+from aster.accounts.models import AuditEvent, Organization
+from aster.accounts.services import update_organization
+from connectors.services import Settings as ConnectorSettings
+from connectors.services import enable_connector
+from integrations.models import AuthConfig, AuthType, McpServer, Tool, Transport
+from integrations.services.servers import save_auth_config, save_server
+from tests.configuration.stage import apply, export, globex, mcp, plan, write
+from tests.conftest import Person
+
+__all__ = ["globex"]
+
+pytestmark = pytest.mark.django_db
+KEY = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+).decode()  # fmt: skip
+URL = "https://93.184.216.34/mcp"
+
+
+def make_auth_configs(alice: Person) -> dict[str, AuthConfig]:
+    people = AuthConfig(
+        name="People", auth_type=AuthType.AUTHORIZATION_CODE, client_id="app-1", client_secret="canary-secret-1",
+        client_mode="known_credentials", authorization_url="https://93.184.216.34/authorize",
+        token_url="https://93.184.216.34/token", scopes=["read", "write"], extra_authorize_params={"prompt": "consent"},
+        extra_token_params={"tenant": "canary-tenant"}, allow_end_user_auth=False,
+    )  # fmt: skip
+    found = [
+        AuthConfig(name="Headers", custom_headers={"X-Team": "canary-team"}),
+        AuthConfig(name="Key", auth_type=AuthType.BEARER, token="canary-token"),
+        AuthConfig(name="Password", auth_type=AuthType.BASIC, username="svc", password="canary-password"),
+        AuthConfig(
+            name="Robot", auth_type=AuthType.CLIENT_CREDENTIALS, client_id="robot", client_private_key=KEY,
+            token_endpoint_auth_method="private_key_jwt", token_url="https://93.184.216.34/token",
+        ),
+        people,
+        AuthConfig(
+            name="Another sign-in", auth_type=AuthType.TOKEN_EXCHANGE, client_id="x", client_secret="canary-secret-2",
+            subject_config=people, token_url="https://93.184.216.34/token", audience="https://api.test",
+        ),
+        AuthConfig(
+            name="Assertion", auth_type=AuthType.ID_JAG, client_id="y", client_secret="canary-secret-3",
+            subject_config=people, token_url="https://93.184.216.34/token",
+        ),
+    ]  # fmt: skip
+    for auth in found:
+        if auth.subject_config is not None:
+            auth.subject_config = AuthConfig.objects.get(name="People")
+        save_auth_config(auth, actor=alice.actor)
+    return {auth.name: auth for auth in found}
+
+
+@pytest.fixture
+def rich(alice: Person, settings: Settings) -> Person:
+    """Alice's organization, with one of everything."""
+    settings.ASTER_STDIO_COMMANDS = ["python"]
+    actor, organization = alice.actor, alice.organization
+    organization.scope_hierarchy = {"admin": ["*"], "files:write": ["files:read"]}
+    organization.keep_calls_days = 30
+    update_organization(organization, actor=actor)
+    made: dict[str, McpServer] = {}
+    for number, auth in enumerate(make_auth_configs(alice).values()):
+        server = McpServer(name=f"Server {number}", url=URL, tool_scopes={"query": ["db:read"]}, timeout_seconds=12)
+        made[server.name] = save_server(server, auth=auth, actor=actor, test=False, discover=False).server
+    local = McpServer(
+        name="Local", transport=Transport.STDIO, command="python", args=["-m", "x"], env={"K": "canary-env"},
+        is_enabled=False, takes_changes=True, expose_as_skills=True, source="registry:io.test/x@1",
+    )  # fmt: skip
+    save_server(local, actor=actor, test=False)
+    enable_connector(
+        "slack", ConnectorSettings(client_id="1.2", client_secret="canary-slack", require_auth=False), actor=actor
+    )
+    model = LlmConfig(name="Model", base_url="https://93.184.216.34/v1", model="m", api_key="canary-llm")
+    save_llm_config(model, actor=actor)
+    server = made["Server 1"]
+    for name in ("query", "drop"):
+        Tool.objects.create(server=server, name=name, definition={"name": name})
+    agent = Agent(
+        name="Helper", prompt="Be brief.\nBe kind: always.\n", llm_config=model, strict_scopes=True,
+        input_json_schema={"type": "object", "properties": {"city": {"type": "string"}}},
+    )  # fmt: skip
+    slack = McpServer.objects.get(command="slack")
+    save_agent(
+        agent, actor=actor, server_ids=[server.pk, slack.pk], switched_off={server: ["drop"]},
+        approvers={f"{server.slug}:query": "admin"},
+    )  # fmt: skip
+    set_tool_scopes(agent, {f"{server.slug}:query": ["db:read"], "slack:slack_send_message": ["chat"]}, actor=actor)
+    return alice
+
+
+def with_references(document: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The same, every secret given by a variable of the environment."""
+    secrets = {
+        ("auth_configs", "Robot", "client_private_key"): KEY,
+        ("auth_configs", "Key", "token"): "canary-token",
+    }
+
+    def change(value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, dict):
+            return {name: change(each, (*path, name)) for name, each in value.items()}
+        if value != "stored":
+            return value
+        name = f"SECRET_{abs(hash(path))}"
+        monkeypatch.setenv(name, secrets.get(path, f"value-{len(path)}"))
+        return f"env:{name}"
+
+    return change(document, ())
+
+
+def test_a_rich_organization_is_written_down_without_a_secret_and_plans_to_nothing(
+    rich: Person, tmp_path: Path
+) -> None:
+    file = export(tmp_path)
+    text = file.read_text()
+    assert "canary" not in text
+    assert "PRIVATE KEY" not in text
+    document = yaml.safe_load(text)
+    assert document["agents"]["helper"]["approvals"] == {"server-1": {"query": "admin"}}
+    assert document["agents"]["helper"]["disabled_tools"] == {"server-1": ["drop"]}
+    assert document["agents"]["helper"]["tool_scopes"] == {
+        "server-1:query": ["db:read"], "slack:slack_send_message": ["chat"],
+    }  # fmt: skip
+    assert document["connectors"]["slack"]["client_secret"] == "stored"
+    assert "Slack" not in document["auth_configs"]
+    code, told = plan(file)
+    assert (code, told["changes"]) == (0, [])
+
+
+def test_elsewhere_the_file_makes_the_same_organization(
+    rich: Person, globex: Organization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = export(tmp_path)
+    document = with_references(yaml.safe_load(first.read_text()), monkeypatch)
+    moved = write(tmp_path, yaml.safe_dump(document))
+    before = AuditEvent.objects.filter(organization=rich.organization).count()
+    told = apply(moved, organization="globex")
+    assert "canary" not in told
+    second = export(tmp_path, "globex")
+    assert yaml.safe_load(second.read_text()) == yaml.safe_load(first.read_text())
+    assert plan(moved, organization="globex")[0] == 0
+    assert AuditEvent.objects.filter(organization=rich.organization).count() == before
+    assert AuthConfig.objects.get(organization=globex, name="Key").token == "canary-token"
+    trail = str(list(AuditEvent.objects.filter(organization=globex).values_list("changes", flat=True)))
+    assert "canary-token" not in trail
+    assert "created" in AuditEvent.objects.filter(organization=globex).values_list("action", flat=True)
+
+
+def test_what_is_deleted_by_pruning_is_what_a_section_of_the_file_does_not_have(rich: Person, tmp_path: Path) -> None:
+    document = yaml.safe_load(export(tmp_path).read_text())
+    del document["agents"], document["connectors"], document["llm_configs"]
+    document["servers"] = {"server-1": document["servers"]["server-1"]}
+    document["auth_configs"] = {name: document["auth_configs"][name] for name in ("Key", "Password")}
+    file = write(tmp_path, yaml.safe_dump(document))
+    code, told = plan(file)
+    assert (code, told["changes"]) == (0, [])
+    assert {"kind": "server", "key": "local"} in told["not_in_file"]
+    apply(file, "--prune")
+    assert set(McpServer.objects.values_list("slug", flat=True)) == {"server-1", "slack"}
+    assert set(AuthConfig.objects.values_list("name", flat=True)) == {"Key", "Password", "Slack"}
+    assert Agent.objects.get().slug == "helper"
+    assert plan(file, "--prune")[0] == 0
+
+
+def test_a_connector_is_pruned_when_the_file_has_connectors_and_not_this_one(rich: Person, tmp_path: Path) -> None:
+    file = write(tmp_path, "version: 1\nconnectors: {}\n")
+    assert plan(file)[0] == 0
+    code, told = plan(file, "--prune")
+    assert (code, told["changes"][0]["action"], told["changes"][0]["key"]) == (2, "delete", "slack")
+    assert "connector slack is off. Nobody was connected." in apply(file, "--prune")
+    assert not McpServer.objects.filter(command="slack").exists()
+    assert mcp("plan", file, "--prune") == (0, "Nothing to change.\n")
