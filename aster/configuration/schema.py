@@ -106,5 +106,6 @@ def _told(error: Any, path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _suggestion(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    by_case = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_case, n=1, cutoff=0.6)
+    return f"; did you mean {by_case[near[0]]}?" if near else ""
