@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from django.db import transaction
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.db import OperationalError, transaction
 
 from aster.accounts.access import Actor
 from aster.configuration.current import read_current
@@ -14,13 +17,23 @@ from aster.errors import AsterError, Conflict
 from connectors.services import disable_connector
 
 
+@contextmanager
+def _transaction() -> Iterator[None]:
+    try:
+        with transaction.atomic():
+            yield
+    except OperationalError:  # two who wait for each other, or for too long
+        words = "The database is busy with the changes of somebody else. Nothing was stored; try again."
+        raise Conflict(words, code="database_busy") from None
+
+
 def preview(document: Document, *, actor: Actor, prune: bool = False) -> Plan:
     """What applying the file would change. It is tried and taken back, so whatever would refuse it speaks now.
 
     Raises Problems with all that is wrong.
     """
     actor.require_admin()
-    with transaction.atomic():
+    with _transaction():
         try:
             return _carry_out(document, actor, prune, expected=None)
         finally:
@@ -33,7 +46,7 @@ def apply(document: Document, *, actor: Actor, expected: Plan, prune: bool = Fal
     Raises Conflict if something else was changed meanwhile and Problems if something cannot be stored: then nothing is.
     """
     actor.require_admin()
-    with transaction.atomic():
+    with _transaction():
         _carry_out(document, actor, prune, expected=expected)
     # Asks providers to revoke tokens, which no transaction can wait for or take back.
     return [_disable(change, actor) for change in expected.changes if _is_for_later(change)]

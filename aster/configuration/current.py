@@ -67,7 +67,8 @@ def read_current(actor: Actor, *, lock: bool = False) -> Current:
 
     def rows(found: models.QuerySet[Row]) -> list[Row]:
         ordered = found.order_by("pk")
-        return list(ordered.select_for_update() if lock else ordered)
+        # Rows that refer to these (audit, tools) may be added meanwhile; whoever held both would wait for us for ever.
+        return list(ordered.select_for_update(no_key=True) if lock else ordered)
 
     organization = actor.organization
     [own] = rows(Organization.objects.filter(pk=organization.pk))
