@@ -15,6 +15,7 @@ from aster.configuration.reading import Problems
 from aster.configuration.writing import Writer
 from aster.errors import AsterError, Conflict
 from connectors.services import disable_connector
+from integrations.services.validation import vetted_urls
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def preview(document: Document, *, actor: Actor, prune: bool = False) -> Plan:
     Raises Problems with all that is wrong.
     """
     actor.require_admin()
-    with _transaction():
+    with vetted_urls(_urls(document, actor)), _transaction():
         try:
             return _carry_out(document, actor, prune, expected=None)
         finally:
@@ -46,7 +47,7 @@ def apply(document: Document, *, actor: Actor, expected: Plan, prune: bool = Fal
     Raises Conflict if something else was changed meanwhile and Problems if something cannot be stored: then nothing is.
     """
     actor.require_admin()
-    with _transaction():
+    with vetted_urls(_urls(document, actor)), _transaction():
         _carry_out(document, actor, prune, expected=expected)
     # Asks providers to revoke tokens, which no transaction can wait for or take back.
     return [_disable(change, actor) for change in expected.changes if _is_for_later(change)]
@@ -77,6 +78,16 @@ def _require_settled(document: Document, actor: Actor, prune: bool) -> None:
             problems.append(document.say(change.kind, change.key, "it cannot be stored together with the rest"))
     if problems:
         raise Problems(problems)
+
+
+def _urls(document: Document, actor: Actor) -> Iterator[str]:
+    """Every address that is checked when an object of the file is stored."""
+    stored = read_current(actor).values
+    for section, objects in document.wanted.items():
+        for key, values in objects.items():
+            for name, value in {**stored[section].get(key, {}), **values}.items():
+                if (name == "issuer" or name.endswith("url")) and value:
+                    yield value
 
 
 def _is_for_later(change: Change) -> bool:

@@ -18,7 +18,7 @@ from django.utils.text import slugify
 
 from aster.accounts.models import RESERVED_SLUGS
 from aster.configuration import schema
-from aster.configuration.kinds import ONLY, SCOPE_MAP, TEXT_MAP, TEXTS, Schema, Values, Wanted, own_names
+from aster.configuration.kinds import BY_SECTION, ONLY, SCOPE_MAP, TEXT_MAP, TEXTS, Schema, Values, Wanted, own_names
 from aster.configuration.reading import Path, Problems, Source
 from aster.configuration.secrets import Secret
 from integrations.models import AuthType, Transport
@@ -65,12 +65,15 @@ class Converted:
 
 
 def is_it(value: Mapping[str, Any]) -> bool:
-    return "mcp" in value and "version" not in value
+    return "mcp" in value
 
 
 def convert(source: Source, environ: Mapping[str, str] | None = None) -> Converted:
     """Raises Problems with everything that is wrong, every missing variable included."""
-    if problems := [*source.problems, *schema.check(source, SCHEMA)]:
+    problems = [*source.problems, *schema.check(source, SCHEMA)]
+    ours = sorted(source.value.keys() & BY_SECTION.keys())
+    problems += [source.say((name,), "write either mcp: or Aster's own sections in one file") for name in ours]
+    if problems:
         raise Problems(problems)
     return _Conversion(source, os.environ if environ is None else environ).run()
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 from django.core.management import CommandError
+from django.db import connections
 from pytest_django.fixtures import Settings
 
 from agents.models import Agent, ToolGrant
@@ -275,3 +277,24 @@ def test_a_server_that_is_open_is_listed_by_the_background(alice: Person, tmp_pa
     assert (server.tested_at, server.tools.count()) == (None, 0)
     sync_server(server.pk)
     assert server.tools.count() > 0
+
+
+def test_no_name_is_looked_up_while_the_database_waits(
+    alice: Person, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_up: list[tuple[str, bool]] = []
+    database = connections["default"]  # of this thread; names are looked up in others
+
+    def answer(host: str | bytes, *rest: object, **how: object) -> list[object]:
+        looked_up.append((host if isinstance(host, str) else host.decode(), database.in_atomic_block))
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 443))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    text = """version: 1
+auth_configs: {P: {auth_type: AUTHORIZATION_CODE, client_id: x, token_url: "https://login.test/token"}}
+servers: {crm: {url: "https://crm.test/mcp", auth_config: P}}
+llm_configs: {M: {base_url: "https://llm.test/v1", model: m}}
+"""
+    apply(write(tmp_path, text))
+    assert {host for host, _ in looked_up} == {"crm.test", "login.test", "llm.test"}
+    assert not any(inside for _, inside in looked_up)
