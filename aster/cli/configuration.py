@@ -14,7 +14,7 @@ from django.core.management.base import CommandParser
 from aster.accounts.access import Actor
 from aster.cli.output import Output
 from aster.cli.verbs import FAILED, WOULD_CHANGE, Verb
-from aster.configuration.apply import apply, preview
+from aster.configuration.apply import Applied, apply, preview
 from aster.configuration.document import Document, parse
 from aster.configuration.export import as_yaml, export
 from aster.configuration.plan import Plan
@@ -94,15 +94,15 @@ def _run_apply(actor: Actor, options: dict[str, Any], out: Output) -> int | None
     document, prune = _read(options["file"]), options["prune"]
     plan = preview(document, actor=actor, prune=prune)
     _show(plan, out)
-    told: list[str] = []
+    applied = Applied()
     if plan.changes:
         if not options["yes"] and not _agrees(out):
             raise InvalidInput("Nothing was changed.")
-        told = apply(document, actor=actor, expected=plan, prune=prune)
-        for line in [*told, "Done."]:
+        applied = apply(document, actor=actor, expected=plan, prune=prune)
+        for line in [*applied.told, *applied.failed, *([] if applied.failed else ["Done."])]:
             out.say(line)
-    out.document({**plan.as_json(), "told": told})
-    return FAILED if any("is still there" in line for line in told) else None
+    out.document({**plan.as_json(), "told": applied.told, "failed": applied.failed})
+    return FAILED if applied.failed else None
 
 
 def _agrees(out: Output) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from django.db import OperationalError, transaction
 
@@ -41,8 +42,16 @@ def preview(document: Document, *, actor: Actor, prune: bool = False) -> Plan:
             transaction.set_rollback(True)
 
 
-def apply(document: Document, *, actor: Actor, expected: Plan, prune: bool = False) -> list[str]:
-    """Do what was shown as `expected`; returns what there is to tell about it.
+@dataclass
+class Applied:
+    """What there is to tell about an applied file. `failed`: of connectors to delete, those that are still there."""
+
+    told: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def apply(document: Document, *, actor: Actor, expected: Plan, prune: bool = False) -> Applied:
+    """Do what was shown as `expected`.
 
     Raises Conflict if something else was changed meanwhile and Problems if something cannot be stored: then nothing is.
     """
@@ -50,7 +59,11 @@ def apply(document: Document, *, actor: Actor, expected: Plan, prune: bool = Fal
     with vetted_urls(_urls(document, actor)), _transaction():
         _carry_out(document, actor, prune, expected=expected)
     # Asks providers to revoke tokens, which no transaction can wait for or take back.
-    return [_disable(change, actor) for change in expected.changes if _is_for_later(change)]
+    applied = Applied()
+    for change in expected.changes:
+        if _is_for_later(change):
+            _disable(change, actor, applied)
+    return applied
 
 
 def _carry_out(document: Document, actor: Actor, prune: bool, *, expected: Plan | None) -> Plan:
@@ -94,8 +107,8 @@ def _is_for_later(change: Change) -> bool:
     return change.section == "connectors" and change.action == DELETE
 
 
-def _disable(change: Change, actor: Actor) -> str:
+def _disable(change: Change, actor: Actor, applied: Applied) -> None:
     try:
-        return f"connector {change.key} is off. {disable_connector(change.key, actor=actor)}"
+        applied.told.append(f"{change.title} is off. {disable_connector(change.key, actor=actor)}")
     except AsterError as error:
-        return f"connector {change.key} is still there: {error.message} Apply again."
+        applied.failed.append(f"{change.title} is still there: {error.message} Apply again.")

@@ -114,9 +114,16 @@ def compare(document: Document, current: Current, *, prune: bool = False) -> Pla
         if key not in document.wanted[kind.section]
     ]
     if prune:
-        changes += [Change(DELETE, kind, kind.section, key) for kind, key in gone]
+        changes += [Change(DELETE, kind, kind.section, key, _ended(kind, key, current)) for kind, key in gone]
     left = () if prune else tuple((kind.word, key) for kind, key in gone)
     return Plan(tuple(changes), left, tuple(document.notes))
+
+
+def _ended(kind: Kind, key: str, current: Current) -> tuple[Setting, ...]:
+    """Whom deleting a connector disconnects."""
+    auth = current.rows[kind.section][key].auth_config if kind.section == "connectors" else None
+    count = auth.connections.count() if auth else 0
+    return (Setting("connected people", count, 0),) if count else ()
 
 
 def _in_order(kind: Kind, objects: Mapping[str, Values]) -> list[tuple[str, Values]]:

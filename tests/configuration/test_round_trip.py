@@ -18,7 +18,7 @@ from aster.accounts.models import AuditEvent, Organization
 from aster.accounts.services import update_organization
 from connectors.services import Settings as ConnectorSettings
 from connectors.services import enable_connector
-from integrations.models import AuthConfig, AuthType, McpServer, Tool, Transport
+from integrations.models import AuthConfig, AuthType, Connection, ConnectionStatus, McpServer, Tool, Transport
 from integrations.services.servers import save_auth_config, save_server
 from tests.configuration.stage import apply, export, globex, mcp, plan, write
 from tests.conftest import Person
@@ -178,8 +178,18 @@ def test_what_is_deleted_by_pruning_is_what_a_section_of_the_file_does_not_have(
 def test_a_connector_is_pruned_when_the_file_has_connectors_and_not_this_one(rich: Person, tmp_path: Path) -> None:
     file = write(tmp_path, "version: 1\nconnectors: {}\n")
     assert plan(file)[0] == 0
-    code, told = plan(file, "--prune")
-    assert (code, told["changes"][0]["action"], told["changes"][0]["key"]) == (2, "delete", "slack")
-    assert "connector slack is off. Nobody was connected." in apply(file, "--prune")
+    auth = AuthConfig.objects.get(name="Slack")
+    Connection.objects.create(
+        auth_config=auth,
+        user=rich.user,
+        access_token="t",
+        status=ConnectionStatus.CONNECTED,
+        connected_at=auth.created_at,
+    )
+    told = mcp("plan", file, "--prune")
+    assert told == (2, "- connector slack\n    connected people: 1 → 0\n1 to delete.\n")
+    assert Connection.objects.exists()
+    assert "connector slack is off. 0 of 1 connections revoked at the provider" in apply(file, "--prune")
+    assert not Connection.objects.exists()
     assert not McpServer.objects.filter(command="slack").exists()
     assert mcp("plan", file, "--prune") == (0, "Nothing to change.\n")
