@@ -52,6 +52,11 @@ class Current:
     servers: dict[str, McpServer]
     notes: list[str]
 
+    def tools_of(self, section: str, key: str) -> set[str]:
+        """The names of a server's tools, as far as they are known."""
+        server = self.rows[section].get(key)
+        return set(server.tools.values_list("name", flat=True)) if server else set()
+
     def file_name(self, name: str) -> str:
         """A tool of an agent as the file names it, SERVER:TOOL; a name that cannot be read back stays as it is."""
         prefix, _, rest = name.partition("__")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aster.configuration import mcp_shape, schema, secrets
-from aster.configuration.kinds import BY_SECTION, KINDS, ONLY, SECRET, SECRETS, Kind, Values, Wanted, own_names
+from aster.configuration.kinds import BY_SECTION, KINDS, ONLY, SECRET, SECRETS, Kind, Values, Wanted
 from aster.configuration.reading import Path, Problems, Source, read
 
 
@@ -77,11 +77,7 @@ def _resolved(
 
 
 def _tidy(wanted: Wanted) -> Wanted:
-    """Lists whose order means nothing in one order, and a server's tools by their own names."""
-    for section in ("servers", "connectors"):
-        for slug, values in wanted.get(section, {}).items():
-            if "tool_scopes" in values:
-                values["tool_scopes"] = own_names(values["tool_scopes"], slug)
+    """Lists whose order means nothing in one order."""
     for values in wanted.get("agents", {}).values():
         tidy_agent(values)
     return wanted

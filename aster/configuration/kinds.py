@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,10 +140,13 @@ KINDS: tuple[Kind, ...] = (ORGANIZATION, AUTH_CONFIGS, CONNECTOR_KIND, SERVERS, 
 BY_SECTION = {kind.section: kind for kind in KINDS}
 
 
-def own_names(scopes: Mapping[str, list[str]], *prefixes: str) -> dict[str, list[str]]:
-    """`github:create_issue` of the server github means its own `create_issue`; who writes both means both."""
+def own_names(scopes: Mapping[str, list[str]], *prefixes: str, but: Container[str] = ()) -> dict[str, list[str]]:
+    """`github:create_issue` of the server github means its own `create_issue`; who writes both means both.
+
+    `but` are names that the server itself writes so.
+    """
     found: dict[str, set[str]] = {}
     for name, each in scopes.items():
         prefix, _, rest = name.partition(":")
-        found.setdefault(rest if rest and prefix in prefixes else name, set()).update(each)
+        found.setdefault(rest if rest and prefix in prefixes and name not in but else name, set()).update(each)
     return {name: sorted(found[name]) for name in sorted(found)}

@@ -10,7 +10,7 @@ from typing import Any
 
 from aster.configuration.current import Current
 from aster.configuration.document import Document
-from aster.configuration.kinds import AGENTS, AUTH_CONFIGS, KINDS, SECRET, SECRETS, Kind, Values
+from aster.configuration.kinds import AGENTS, AUTH_CONFIGS, KINDS, SECRET, SECRETS, Kind, Values, own_names
 from aster.configuration.reading import Problems
 from aster.configuration.secrets import HOW, Secret
 
@@ -40,7 +40,11 @@ class Setting:
             yield f"{self.name}:"
             lines = difflib.unified_diff((old or "").splitlines(), new.splitlines(), n=1, lineterm="")
             yield from (f"    {each}" for each in list(lines)[2:])
+        elif isinstance(new, list) and isinstance(old, list) and len(f"{old}{new}") > LONGEST:
+            gone, come = [each for each in old if each not in new], [each for each in new if each not in old]
+            yield f"{self.name}: {len(old)} → {len(new)}; without {_short(gone)}, with {_short(come)}"
         else:
+            old, new = _where_they_part(old, new)
             yield f"{self.name}: {_short(old)} → {_short(new)}"
 
 
@@ -99,7 +103,7 @@ def compare(document: Document, current: Current, *, prune: bool = False) -> Pla
     for kind in KINDS:
         for key, given in _in_order(kind, document.wanted.get(kind.section, {})):
             stored = current.values[kind.section].get(key)
-            values = _filled(kind, key, _named_as_stored(kind, given, current), stored or {}, document, problems)
+            values = _filled(kind, key, _named_as_stored(kind, key, given, current), stored or {}, document, problems)
             settings = tuple(_settings(kind, values, stored))
             if stored is None or settings:
                 action = CREATE if stored is None else CHANGE
@@ -131,10 +135,13 @@ def _in_order(kind: Kind, objects: Mapping[str, Values]) -> list[tuple[str, Valu
     return sorted(objects.items(), key=lambda one: kind is AUTH_CONFIGS and bool(one[1].get("subject_config")))
 
 
-def _named_as_stored(kind: Kind, given: Values, current: Current) -> Values:
-    if kind is not AGENTS or "tool_scopes" not in given:
+def _named_as_stored(kind: Kind, key: str, given: Values, current: Current) -> Values:
+    if "tool_scopes" not in given:
         return dict(given)
-    return {**given, "tool_scopes": {current.file_name(name): each for name, each in given["tool_scopes"].items()}}
+    scopes: dict[str, list[str]] = given["tool_scopes"]
+    if kind is AGENTS:
+        return {**given, "tool_scopes": {current.file_name(name): each for name, each in scopes.items()}}
+    return {**given, "tool_scopes": own_names(scopes, key, but=current.tools_of(kind.section, key))}
 
 
 def _filled(kind: Kind, key: str, given: Values, stored: Values, document: Document, problems: list[str]) -> Values:
@@ -172,6 +179,15 @@ def _settings(kind: Kind, values: Values, stored: Values | None) -> Iterator[Set
 
 def _told(value: Secret, old: Secret | None) -> str:
     return "set" if old is None else "stored" if value == old else "changes"
+
+
+def _where_they_part(old: Any, new: Any) -> tuple[Any, Any]:
+    """Of two long texts the parts that differ."""
+    if not isinstance(old, str) or not isinstance(new, str) or max(len(old), len(new)) <= LONGEST:
+        return old, new
+    pairs = enumerate(zip(old, new, strict=False))
+    start = next((n for n, (a, b) in pairs if a != b), min(len(old), len(new))) - 20
+    return (f"…{old[start:]}", f"…{new[start:]}") if start > 0 else (old, new)
 
 
 def _short(value: Any) -> str:

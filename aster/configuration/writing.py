@@ -21,7 +21,7 @@ from aster.configuration.secrets import Secret
 from aster.errors import AsterError, InvalidInput
 from connectors.base import Kind as ConnectorKind
 from connectors.registry import find_connector
-from connectors.services import Settings, enable_connector, update_connector
+from connectors.services import Settings, enable_connector, find_enabled, update_connector
 from integrations.models import AuthConfig, ClientMode, McpServer
 from integrations.services import servers
 
@@ -99,7 +99,7 @@ class Writer:
         settings = Settings(**{name: _plain(value) for name, value in given.items()})
         verb = enable_connector if change.action == CREATE else update_connector
         verb(change.key, settings, actor=self.actor)
-        server = McpServer.objects.get(organization=self.actor.organization, command=change.key)
+        server = find_enabled(change.key, actor=self.actor)
         if as_server := {name: values[name] for name in AS_SERVERS if name in values}:
             for name, value in as_server.items():
                 setattr(server, name, value)

@@ -193,3 +193,66 @@ def test_a_connector_is_pruned_when_the_file_has_connectors_and_not_this_one(ric
     assert not Connection.objects.exists()
     assert not McpServer.objects.filter(command="slack").exists()
     assert mcp("plan", file, "--prune") == (0, "Nothing to change.\n")
+
+
+NASTY = (
+    *("yes", "null", "1e3", "0x1F", "2026-11-21", "12:30:45", "~", "- a", "a: b", "# no comment", "*alias", "&anchor"),
+    *(
+        "!tag",
+        "'",
+        '"',
+        "%",
+        "@x",
+        "`",
+        "{a}",
+        "[b]",
+        "env:HOME",
+        "stored",
+        "Zoë – ☃",
+        "trailing \nspaces\t\n\n",
+        "  lead",
+    ),
+)
+
+
+def test_texts_that_yaml_reads_in_its_own_way_come_back_as_they_were(
+    alice: Person, globex: Organization, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = alice.actor
+    for number, text in enumerate(NASTY):
+        agent = Agent(name=f"Agent {number}", prompt=text, input_json_schema={"type": "object", "title": text})
+        save_agent(agent, actor=actor)
+        if name := text.strip():
+            save_auth_config(AuthConfig(name=name, custom_headers={"X-Y": "v"}), actor=actor)
+    first = export(tmp_path)
+    assert plan(first)[0] == 0
+    monkeypatch.setenv("ANY", "v")
+    moved = write(tmp_path, first.read_text().replace("X-Y: stored", "X-Y: env:ANY"))
+    apply(moved, organization="globex")
+    prompts = Agent.objects.filter(organization=globex).order_by("pk").values_list("prompt", flat=True)
+    assert set(prompts) == set(NASTY)
+    second = export(tmp_path, "globex").read_text().partition("\n")[2]
+    assert second == first.read_text().partition("\n")[2]
+
+
+def test_a_tool_that_is_called_like_its_server_and_a_colon_keeps_its_scopes(rich: Person, tmp_path: Path) -> None:
+    server = McpServer.objects.get(slug="server-2")
+    Tool.objects.create(server=server, name="server-2:odd", definition={"name": "server-2:odd"})
+    set_tool_scopes(server, {"server-2:odd": ["a:b"], "even": ["c:d"]}, actor=rich.actor)
+    assert McpServer.objects.get(slug="server-2").tool_scopes == {"server-2:odd": ["a:b"], "even": ["c:d"]}
+    assert plan(export(tmp_path))[0] == 0
+
+
+def test_of_what_is_long_the_part_that_differs_is_shown(rich: Person, tmp_path: Path) -> None:
+    long = "word " * 80
+    agent = Agent.objects.get()
+    agent.prompt = f"{long}red {long}"
+    save_agent(agent, actor=rich.actor)
+    servers = [f"server-{number}" for number in range(6)]
+    text = (
+        f'version: 1\nagents: {{helper: {{prompt: "{long}green {long}", servers: {[*servers, "local", "slack"]}}}}}\n'
+    )
+    told = mcp("plan", write(tmp_path, text))[1]
+    assert 'prompt: "…word word word word red word' in told
+    assert '→ "…word word word word green word' in told
+    assert "servers: 2 → 8; without [], with" in told
