@@ -55,7 +55,6 @@ class Kind:
     word: str
     key: str
     settings: Mapping[str, Setting]
-    needed: tuple[str, ...] = ()
     keys: Schema = field(default_factory=dict)
 
 
@@ -117,9 +116,7 @@ _NAME: Schema = {"maxLength": 100, "minLength": 1}
 ORGANIZATION = Kind(
     "organization", "organization", "", _settings(Organization, but=["name", "slug"])
 )  # fmt: skip
-AUTH_CONFIGS = Kind(
-    "auth_configs", "auth config", "name", _settings(AuthConfig, but=["name"]), needed=("auth_type",), keys=_NAME
-)
+AUTH_CONFIGS = Kind("auth_configs", "auth config", "name", _settings(AuthConfig, but=["name"]), keys=_NAME)
 CONNECTOR_KIND = Kind(
     "connectors", "connector", "command",
     {
@@ -130,9 +127,7 @@ CONNECTOR_KIND = Kind(
     keys={"enum": [each.slug for each in CONNECTORS]},
 )  # fmt: skip
 SERVERS = Kind("servers", "server", "slug", _SERVER, keys=_SLUG)
-LLM_CONFIGS = Kind(
-    "llm_configs", "LLM config", "name", _settings(LlmConfig, but=["name"]), needed=("base_url", "model"), keys=_NAME
-)
+LLM_CONFIGS = Kind("llm_configs", "LLM config", "name", _settings(LlmConfig, but=["name"]), keys=_NAME)
 AGENTS = Kind("agents", "agent", "slug", _AGENT, keys=_SLUG)
 
 # In the order in which they are stored: what is referred to comes first.

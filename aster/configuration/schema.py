@@ -13,6 +13,7 @@ from aster.configuration.kinds import KINDS, SECRET, SECRETS, Kind, Schema
 from aster.configuration.reading import Path, Source
 
 VERSION = 1
+MOST_NAMED = 12
 _TYPES = {
     "string": "a text (put quotes around it)",
     "integer": "a whole number",
@@ -93,7 +94,8 @@ def _told(error: Any, path: Path) -> Iterator[tuple[Path, str]]:
             known = [str(each) for each in wants if each != ""]
             at = (*path, error.instance) if "propertyNames" in error.absolute_schema_path else path
             said = error.instance if isinstance(error.instance, str) else ""
-            yield at, f"must be one of {', '.join(known)}{_suggestion(said, known)}"
+            names = ", ".join(known) if len(known) <= MOST_NAMED else f"the {len(known)} in configuration.schema.json"
+            yield at, f"must be one of {names}{_suggestion(said, known)}"
         case "required":
             for name in [name for name in wants if name not in error.instance]:
                 yield path, f"{name} is missing"

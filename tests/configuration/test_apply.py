@@ -25,6 +25,7 @@ from aster.errors import Conflict, InvalidInput, NotAllowed
 from integrations.models import AuthConfig, Connection, McpServer, Tool
 from integrations.services.connections import begin_connection, complete_connection
 from integrations.services.servers import save_server
+from integrations.services.targets import build_target
 from integrations.tasks import sync_server
 from tests.configuration.stage import apply, export, globex, mcp, plan, write
 from tests.conftest import Person
@@ -231,6 +232,7 @@ def test_arguments_of_a_command_may_name_variables_and_their_values_are_not_stor
     apply(write(tmp_path, text))
     server = McpServer.objects.get()
     assert server.args == ["--key", "${THE_KEY}"]
+    assert build_target(server).args == ["--key", "canary-1"]
     assert "canary" not in export(tmp_path).read_text()
 
 
