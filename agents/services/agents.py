@@ -49,9 +49,12 @@ def save_agent(
     switched_off: Mapping[McpServer, Iterable[str]] | None = None,
     approvers: Mapping[str, str] | None = None,
     changed_approvers: Mapping[McpServer, Mapping[str, str]] | None = None,
+    ahead: bool = False,
 ) -> Agent:
     """Store an agent and, if given, exactly its servers, which of their tools are off, and who approves calls of them
-    (all rules by the names of tools, or some by server and tool); all or nothing."""
+    (all rules by the names of tools, or some by server and tool); all or nothing.
+
+    `ahead`: of a server that was never listed any tool may be named."""
     actor.require_admin()
     if agent._state.adding:
         agent.organization = actor.organization
@@ -70,10 +73,10 @@ def save_agent(
         if server_ids is not None:
             assign_servers(agent, server_ids, actor=actor)
         for server, names in (switched_off or {}).items():
-            switch_tools(agent, server, off=names, actor=actor)
+            switch_tools(agent, server, off=names, actor=actor, ahead=ahead)
         if approvers is not None:
             approvals.replace_approvers(agent, approvers, actor=actor)
-        approvals.change_approvers(agent, changed_approvers or {}, actor=actor)
+        approvals.change_approvers(agent, changed_approvers or {}, actor=actor, ahead=ahead)
     return agent
 
 
@@ -156,10 +159,11 @@ def _lock(agent: Agent) -> None:
         raise NotFound("There is no such agent.")
 
 
-def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: Actor) -> None:
+def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: Actor, ahead: bool = False) -> None:
     """Have exactly these tools of an assigned server off for the agent, and every other one on.
 
-    A tool that appears later is on: switches exist only for tools an admin has seen.
+    A tool that appears later is on: switches exist only for tools an admin has seen, or (`ahead`) has named before the
+    server was listed for the first time.
     """
     actor.require_admin()
     wanted = set(off)
@@ -167,7 +171,7 @@ def switch_tools(agent: Agent, server: McpServer, *, off: Iterable[str], actor: 
         _lock(agent)
         rows = ToolGrant.objects.filter(agent=agent, server=server)
         before = set(rows.filter(is_enabled=False).values_list("tool_name", flat=True))
-        _check_switches(agent, server, wanted - before)
+        _check_switches(agent, server, wanted - before, ahead=ahead)
         rows.filter(tool_name__in=before - wanted).update(is_enabled=True)
         rows.filter(tool_name__in=wanted - before).update(is_enabled=False)
         known = set(rows.values_list("tool_name", flat=True))
@@ -199,10 +203,12 @@ def off_when(server: McpServer, choice: str, off: set[str]) -> set[str]:
     return (offered.keys() - on) | (off - offered.keys())
 
 
-def _check_switches(agent: Agent, server: McpServer, names: set[str]) -> None:
+def _check_switches(agent: Agent, server: McpServer, names: set[str], *, ahead: bool = False) -> None:
     problem = ""
     if not agent.assignments.filter(server=server).exists():
         problem = f"{server} is not assigned to {agent}."
+    elif ahead and server.tools_synced_at is None:
+        return
     elif unknown := sorted(names - set(server.tools.values_list("name", flat=True))):
         problem = f"{server} has no tool {unknown[0][:100]}."
     if problem:

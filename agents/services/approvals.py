@@ -47,10 +47,12 @@ class ApprovalRequired(Conflict):
 # --- Who is asked ---------------------------------------------------------------------------------------------------
 
 
-def set_approver(agent: Agent, server: McpServer, tool_name: str, approver: str, *, actor: Actor) -> None:
+def set_approver(
+    agent: Agent, server: McpServer, tool_name: str, approver: str, *, actor: Actor, ahead: bool = False
+) -> None:
     """From now on have calls of this tool through `agent` wait for the caller's word, an admin's, or nobody's.
 
-    What waits or was approved under another rule ends with it.
+    What waits or was approved under another rule ends with it. `ahead`: any tool of a server that was never listed.
     """
     actor.require_admin()
     if approver not in Approver.values:
@@ -65,7 +67,8 @@ def set_approver(agent: Agent, server: McpServer, tool_name: str, approver: str,
             return
         # A tool that went away keeps its rule; one that never was cannot get one.
         assigned = agent.assignments.filter(server=server).exists()
-        if grant is None and not (assigned and server.tools.filter(name=tool_name).exists()):
+        unlisted = ahead and server.tools_synced_at is None
+        if grant is None and not (assigned and (unlisted or server.tools.filter(name=tool_name).exists())):
             message = f"{agent} has no tool {tool_name[:100]} at {server}."
             raise InvalidInput(message, fields={"approvals": [message]})
         rows.update_or_create(agent=agent, server=server, tool_name=tool_name, defaults={"approver": approver})
@@ -76,12 +79,14 @@ def set_approver(agent: Agent, server: McpServer, tool_name: str, approver: str,
         audit.record(actor, "set_approver", agent, {label: [before or "nobody", approver or "nobody"]})
 
 
-def change_approvers(agent: Agent, changes: Mapping[McpServer, Mapping[str, str]], *, actor: Actor) -> None:
+def change_approvers(
+    agent: Agent, changes: Mapping[McpServer, Mapping[str, str]], *, actor: Actor, ahead: bool = False
+) -> None:
     """Set who approves calls of these tools, all or nothing; the others keep their rule."""
     with transaction.atomic():
         for server, rules in changes.items():
             for tool_name, approver in rules.items():
-                set_approver(agent, server, tool_name, approver, actor=actor)
+                set_approver(agent, server, tool_name, approver, actor=actor, ahead=ahead)
 
 
 def replace_approvers(agent: Agent, wanted: Mapping[str, str], *, actor: Actor) -> None:

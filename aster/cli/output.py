@@ -35,6 +35,11 @@ class Output:
             table.add_row(*(Text(printable(str(cell))) for cell in row))
         self._console.print(table, soft_wrap=not self._console.is_terminal)
 
+    def write(self, text: str) -> None:
+        """A text that is a file, as it is; for people and pipes."""
+        if not self.as_json:
+            self._stdout.write(text)
+
     def document(self, value: Any) -> None:
         if self.as_json:
             self._stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")

@@ -162,8 +162,13 @@ def _was_found(auth: AuthConfig, name: str) -> bool:
     return bool(getattr(auth, name)) and getattr(auth, name) == auth.provider_metadata.get(_FOUND[name])
 
 
+def found_by_discovery(auth: AuthConfig) -> list[str]:
+    """The fields that say what the metadata said."""
+    return [name for name in _FOUND if _was_found(auth, name)]
+
+
 def _forget_found(auth: AuthConfig) -> None:
-    for name in [name for name in _FOUND if _was_found(auth, name)]:
+    for name in found_by_discovery(auth):
         setattr(auth, name, "")
 
 

@@ -110,11 +110,13 @@ def _store_auth(auth: AuthConfig, actor: Actor) -> None:
             _sync_soon(auth.servers.all())
 
 
-def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True) -> Saved:
+def save_server(
+    server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True, discover: bool = True
+) -> Saved:
     """Store a server, and with it the (new or changed) `auth` it came with: together or not at all.
 
     A new server is tried first unless `test` is false: one that does not answer is refused with ConnectionTestFailed
-    and nothing is stored. One that needs a person's sign-in is only asked where to sign in.
+    and nothing is stored. One that needs a person's sign-in is only asked where to sign in, unless `discover` is false.
     """
     actor.require_admin()
     creating = server._state.adding
@@ -129,7 +131,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
     changed = creating or _reaches_elsewhere(server)
     woken = server.is_enabled and "is_enabled" in server.changed_fields()
     opened = server.takes_changes and "takes_changes" in server.changed_fields() and not creating
-    discovered = _discover(server, auth, refuse=creating and test) if auth and changed else None
+    discovered = _discover(server, auth, refuse=creating and test) if auth and changed and discover else None
     result = None
     if creating and test and server.lists_to_anybody:
         result = try_server(server, actor=actor)
@@ -180,8 +182,6 @@ def _forget_learned(server: McpServer) -> None:
 
 def _discover(server: McpServer, auth: AuthConfig, *, refuse: bool) -> Discovered | None:
     """Fill in what only the provider knows (features S7)."""
-    if not auth.is_oauth:
-        return None
     found = hydrate(auth, server)
     complete = auth.token_url and (auth.authorization_url or not auth.needs_person)
     if found and not complete and refuse:
@@ -304,8 +304,7 @@ def test_server(server: McpServer, *, actor: Actor) -> TestResult:
         require_enabled(server)
     if not server.lists_to_anybody and token_source(server, actor) is None:
         words = "Each person signs in to this server. Connect your account first, then test."
-        result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
-        return result
+        return TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
     result = try_server(server, actor=actor)
     store_test(server, result, actor=actor)
     return result

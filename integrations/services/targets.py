@@ -90,7 +90,7 @@ def build_target(
         headers=static_headers(server.auth_config),
         token=_as_source(token_of),
         command=server.command,
-        args=[str(arg) for arg in server.args],
+        args=[expand_variables(str(arg), "args") for arg in server.args],
         env={name: expand_variables(value, "env") for name, value in server.env.items()},
         cwd=server.working_dir,
         timeout=float(server.timeout_seconds),

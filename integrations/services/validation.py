@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 from django.conf import settings
 from django.core.exceptions import ValidationError
 
@@ -80,12 +84,36 @@ def _check_command(server: McpServer) -> None:
     if not isinstance(env, dict) or not all(isinstance(k, str) and isinstance(v, str) for k, v in env.items()):
         raise InvalidInput("Environment must map names to texts.", fields={"env": ["Must map names to texts."]})
     server.url = ""
-    for value in env.values():
-        targets.expand_variables(value, "env")
+    for field, values in (("env", env.values()), ("args", server.args)):
+        for value in values:
+            targets.expand_variables(value, field)
+
+
+_vetted: ContextVar[frozenset[str]] = ContextVar("vetted", default=frozenset())
+
+
+@contextmanager
+def vetted_urls(urls: Iterable[str]) -> Iterator[None]:
+    """Look up these addresses now and not again inside, where a transaction would wait for name servers."""
+
+    def is_fine(url: str) -> bool:
+        try:
+            egress.check_url(url)
+        except AsterError:
+            return False  # said again where it is known whose address it is
+        return True
+
+    token = _vetted.set(frozenset(filter(is_fine, set(urls))))
+    try:
+        yield
+    finally:
+        _vetted.reset(token)
 
 
 def check_field_url(url: str, field_name: str) -> None:
     """egress.check_url with the message beside the field."""
+    if url in _vetted.get():
+        return
     try:
         egress.check_url(url)
     except AsterError as error:

@@ -1,0 +1,197 @@
+"""What applying a file would change: objects to create, change and delete, setting by setting."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aster.configuration.current import Current
+from aster.configuration.document import Document
+from aster.configuration.kinds import AGENTS, AUTH_CONFIGS, KINDS, SECRET, SECRETS, Kind, Values, own_names
+from aster.configuration.reading import Problems
+from aster.configuration.secrets import HOW, Secret
+
+CREATE, CHANGE, DELETE = "create", "change", "delete"
+MARKS = {CREATE: "+", CHANGE: "~", DELETE: "-"}
+_DONE = {CREATE: "to create", CHANGE: "to change", DELETE: "to delete"}
+LONGEST = 100
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting before and after; of a secret only that there is one: stored, set, changes."""
+
+    name: str
+    old: Any
+    new: Any
+
+    def lines(self) -> Iterator[str]:
+        """For people: of maps the entries that differ, of texts the lines."""
+        old, new = self.old, self.new
+        if isinstance(new, dict) and isinstance(old, dict | None) and (old or new):
+            before = old or {}
+            for name in sorted(before.keys() | new.keys()):
+                if before.get(name) != new.get(name):
+                    yield f"{self.name}.{name}: {_short(before.get(name))} → {_short(new.get(name))}"
+        elif isinstance(new, str) and isinstance(old, str | None) and "\n" in f"{old or ''}{new}":
+            yield f"{self.name}:"
+            lines = difflib.unified_diff((old or "").splitlines(), new.splitlines(), n=1, lineterm="")
+            yield from (f"    {each}" for each in list(lines)[2:])
+        elif isinstance(new, list) and isinstance(old, list) and len(f"{old}{new}") > LONGEST:
+            gone, come = [each for each in old if each not in new], [each for each in new if each not in old]
+            yield f"{self.name}: {len(old)} → {len(new)}; without {_short(gone)}, with {_short(come)}"
+        else:
+            old, new = _where_they_part(old, new)
+            yield f"{self.name}: {_short(old)} → {_short(new)}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """`values` are what the file wants of the object, secrets included; no part of what is shown or compared."""
+
+    action: str
+    kind: Kind = field(compare=False, repr=False)
+    section: str
+    key: str
+    settings: tuple[Setting, ...] = ()
+    values: Values = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def title(self) -> str:
+        return f"{self.kind.word} {self.key}".strip()
+
+    def as_json(self) -> dict[str, Any]:
+        told = {each.name: {"old": each.old, "new": each.new} for each in self.settings}
+        return {"action": self.action, "section": self.section, "key": self.key, "settings": told}
+
+
+@dataclass(frozen=True)
+class Plan:
+    changes: tuple[Change, ...]
+    # What is there and not in a section that the file has: (word, key)
+    left: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def lines(self) -> Iterator[str]:
+        yield from (f"note: {each}" for each in self.notes)
+        for change in self.changes:
+            yield f"{MARKS[change.action]} {change.title}"
+            yield from (f"    {line}" for each in change.settings for line in each.lines())
+        yield from (f"  {word} {key}: not in the file, stays (--prune deletes it)" for word, key in self.left)
+        yield self.summary
+
+    @property
+    def summary(self) -> str:
+        if not self.changes:
+            return "Nothing to change."
+        counts = {action: sum(each.action == action for each in self.changes) for action in MARKS}
+        return ", ".join(f"{count} {_DONE[action]}" for action, count in counts.items() if count) + "."
+
+    def as_json(self) -> dict[str, Any]:
+        left = [{"kind": word, "key": key} for word, key in self.left]
+        changes = [each.as_json() for each in self.changes]
+        return {"changes": changes, "not_in_file": left, "notes": list(self.notes), "summary": self.summary}
+
+
+def compare(document: Document, current: Current, *, prune: bool = False) -> Plan:
+    """Raises Problems if a secret is to be kept and none is stored."""
+    changes: list[Change] = []
+    problems: list[str] = []
+    for kind in KINDS:
+        for key, given in _in_order(kind, document.wanted.get(kind.section, {})):
+            stored = current.values[kind.section].get(key)
+            values = _filled(kind, key, _named_as_stored(kind, key, given, current), stored or {}, document, problems)
+            settings = tuple(_settings(kind, values, stored))
+            if stored is None or settings:
+                action = CREATE if stored is None else CHANGE
+                changes.append(Change(action, kind, kind.section, key, settings, values))
+    if problems:
+        raise Problems(problems)
+    gone = [
+        (kind, key)
+        for kind in reversed(KINDS)
+        if kind.key and kind.section in document.wanted
+        for key in current.values[kind.section]
+        if key not in document.wanted[kind.section]
+    ]
+    if prune:
+        changes += [Change(DELETE, kind, kind.section, key, _ended(kind, key, current)) for kind, key in gone]
+    left = () if prune else tuple((kind.word, key) for kind, key in gone)
+    return Plan(tuple(changes), left, tuple(document.notes))
+
+
+def _ended(kind: Kind, key: str, current: Current) -> tuple[Setting, ...]:
+    """Whom deleting a connector disconnects."""
+    auth = current.rows[kind.section][key].auth_config if kind.section == "connectors" else None
+    count = auth.connections.count() if auth else 0
+    return (Setting("connected people", count, 0),) if count else ()
+
+
+def _in_order(kind: Kind, objects: Mapping[str, Values]) -> list[tuple[str, Values]]:
+    """Sign-ins that are derived from others come after them."""
+    return sorted(objects.items(), key=lambda one: kind is AUTH_CONFIGS and bool(one[1].get("subject_config")))
+
+
+def _named_as_stored(kind: Kind, key: str, given: Values, current: Current) -> Values:
+    if "tool_scopes" not in given:
+        return dict(given)
+    scopes: dict[str, list[str]] = given["tool_scopes"]
+    if kind is AGENTS:
+        return {**given, "tool_scopes": {current.file_name(name): each for name, each in scopes.items()}}
+    return {**given, "tool_scopes": own_names(scopes, key, but=current.tools_of(kind.section, key))}
+
+
+def _filled(kind: Kind, key: str, given: Values, stored: Values, document: Document, problems: list[str]) -> Values:
+    """The secrets to keep in the places where the file says so."""
+
+    def kept(value: Secret | None, old: Secret | None, place: str) -> Secret | None:
+        if value is None and old is None:
+            problems.append(document.say(kind, key, f"{place}: nothing is stored yet; {HOW}"))
+        return old if value is None else value
+
+    for name, value in given.items():
+        shape = kind.settings[name].shape
+        if shape == SECRET:
+            given[name] = kept(value, stored.get(name), name)
+        elif shape == SECRETS:
+            old = stored.get(name) or {}
+            given[name] = {each: kept(text, old.get(each), f"{name}.{each}") for each, text in value.items()}
+    return given
+
+
+def _settings(kind: Kind, values: Values, stored: Values | None) -> Iterator[Setting]:
+    for name, value in values.items():
+        old = (stored or {}).get(name)
+        if stored is not None and old == value:
+            continue
+        shape = kind.settings[name].shape
+        if shape == SECRET:
+            yield Setting(name, "stored" if old else None, "changes" if old else "set")
+        elif shape == SECRETS:
+            told = {each: _told(text, (old or {}).get(each)) for each, text in value.items()}
+            yield Setting(name, dict.fromkeys(old, "stored") if old is not None else None, told)
+        else:
+            yield Setting(name, old, value)
+
+
+def _told(value: Secret, old: Secret | None) -> str:
+    return "set" if old is None else "stored" if value == old else "changes"
+
+
+def _where_they_part(old: Any, new: Any) -> tuple[Any, Any]:
+    """Of two long texts the parts that differ."""
+    if not isinstance(old, str) or not isinstance(new, str) or max(len(old), len(new)) <= LONGEST:
+        return old, new
+    pairs = enumerate(zip(old, new, strict=False))
+    start = next((n for n, (a, b) in pairs if a != b), min(len(old), len(new))) - 20
+    return (f"…{old[start:]}", f"…{new[start:]}") if start > 0 else (old, new)
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}… ({len(text):,} characters)"
