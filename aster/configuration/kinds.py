@@ -13,6 +13,7 @@ from agents.models import Agent, Approver, LlmConfig
 from aster.accounts.models import AuditedModel, Organization
 from aster.crypto import EncryptedJSONField, EncryptedTextField
 from connectors.registry import CONNECTORS
+from connectors.services import AUTH_SETTINGS
 from integrations.models import OWN_TRANSPORTS, AuthConfig, McpServer
 
 PLAIN, SECRET, SECRETS, REFERENCE = "plain", "secret", "secrets", "reference"
@@ -96,7 +97,7 @@ def _settings(model: type[AuditedModel], *, but: Iterable[str] = ()) -> dict[str
 
 _SERVER = _settings(McpServer, but=["slug"])
 # Of a connector, what an admin gives for it (connectors.services.Settings), and what every server has.
-CONNECTOR_AUTH = ("client_id", "client_secret", "scopes", "allow_end_user_auth", "require_auth")
+CONNECTOR_AUTH = AUTH_SETTINGS
 CONNECTOR_SERVER = ("url", "is_enabled")
 AS_SERVERS = (
     *("name", "description", "timeout_seconds", "retry_attempts", "tool_scopes", "takes_changes", "expose_as_skills"),
