@@ -9,7 +9,7 @@ from typing import Any
 from django.db.models import QuerySet
 
 from aster.accounts.access import Actor
-from aster.errors import Conflict, NotFound
+from aster.errors import Conflict, InvalidInput, NotFound
 from connectors.base import Connector, Kind
 from connectors.registry import find_connector
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, ResourceMode, Transport
@@ -134,3 +134,6 @@ def _apply(settings: Settings, server: McpServer, auth: AuthConfig | None) -> No
             setattr(auth, name, value)
     if auth and settings.api_key is not None:
         auth.token = settings.api_key
+    if auth and auth.auth_type == AuthType.BEARER and not (auth.token or auth.custom_headers):
+        message = "Paste the API key."
+        raise InvalidInput(message, fields={"api_key": [message]})

@@ -12,7 +12,7 @@ from aster.accounts.access import ActorRequest
 from aster.errors import AsterError, NotFound
 from aster.pages import add_errors, ask_first, hub_page
 from connectors import services
-from connectors.base import Connector
+from connectors.base import Connector, Kind
 from connectors.forms import ConnectorForm
 from connectors.registry import CONNECTORS, find_connector
 from integrations.models import McpServer
@@ -42,7 +42,8 @@ def edit_connector(request: ActorRequest, slug: str) -> HttpResponse:
         except AsterError as error:
             add_errors(form, error)
         else:
-            done = "was saved" if server else "is enabled. Assign it to agents, and connect your account"
+            connect = ", and connect your account" if connector.kind == Kind.OAUTH else ""
+            done = "was saved" if server else f"is enabled. Assign it to agents{connect}"
             messages.success(request, f"{connector.name} {done}.")
             return redirect("admin:connector", slug)
     context = {"connector": connector, "server": server, "form": form, "callback_url": callback_url()}
@@ -58,18 +59,21 @@ def disable_connector(request: ActorRequest, slug: str) -> HttpResponse:
         outcome = services.disable_connector(slug, actor=request.actor)
         messages.success(request, f"{connector.name} is disabled. {outcome}")
         return redirect("admin:connectors")
-    people = server.auth_config.connections.count() if server.auth_config else 0
     agents = server.assignments.count()
+    lost = [f"{agents} agent{'' if agents == 1 else 's'} will lose its tools."]
+    if connector.kind == Kind.API_KEY:
+        words = f"Its key is deleted here; at {connector.name} it stays valid until it is revoked there."
+    else:
+        words = "Everybody's tokens are revoked at the provider and deleted here. To use it again, people connect anew."
+        people = server.auth_config.connections.count() if server.auth_config else 0
+        lost.insert(0, f"{people} connected account{'' if people == 1 else 's'} will be disconnected.")
+        lost.append("Its client ID and secret are deleted.")
     return ask_first(
         request,
         f"Disable {connector.name}?",
-        "Everybody's tokens are revoked at the provider and deleted here. To use it again, people connect anew.",
+        words,
         parent=(reverse("admin:connector", args=[slug]), connector.name),
-        items=[
-            f"{people} connected account{'' if people == 1 else 's'} will be disconnected.",
-            f"{agents} agent{'' if agents == 1 else 's'} will lose its tools.",
-            "Its client ID and secret are deleted.",
-        ],
+        items=lost,
         confirm_text="Disable",
     )
 
