@@ -81,7 +81,7 @@ def enable_connector(slug: str, settings: Settings, *, actor: Actor) -> McpServe
         takes_changes=True,  # they change with Aster's own releases
     )
     _apply(settings, server, auth)
-    servers.save_server(server, actor=actor, auth=auth)
+    servers.save_server(server, actor=actor, auth=auth, by_connectors=True)
     return server
 
 

@@ -110,7 +110,9 @@ def _store_auth(auth: AuthConfig, actor: Actor) -> None:
             _sync_soon(auth.servers.all())
 
 
-def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True) -> Saved:
+def save_server(
+    server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True, by_connectors: bool = False
+) -> Saved:
     """Store a server, and with it the (new or changed) `auth` it came with: together or not at all.
 
     A new server is tried first unless `test` is false: one that does not answer is refused with ConnectionTestFailed
@@ -121,7 +123,7 @@ def save_server(server: McpServer, *, actor: Actor, auth: AuthConfig | None = No
     auth = auth or server.auth_config
     if auth is not None and auth.organization_id is None:
         auth.organization = actor.organization
-    prepare_server(server, auth, actor)
+    prepare_server(server, auth, actor, by_connectors=by_connectors)
     check_name_free(server)
     if auth is not None and (auth._state.adding or auth.changed_fields()):
         prepare_auth(auth, actor)
@@ -180,9 +182,7 @@ def _forget_learned(server: McpServer) -> None:
 
 def _discover(server: McpServer, auth: AuthConfig, *, refuse: bool) -> Discovered | None:
     """Fill in what only the provider knows (features S7)."""
-    if not auth.is_oauth:
-        return None
-    found = hydrate(auth, server)
+    found = hydrate(auth, server) if auth.is_oauth else None
     complete = auth.token_url and (auth.authorization_url or not auth.needs_person)
     if found and not complete and refuse:
         problem = found.problem or "The server names no authorization server."
@@ -304,8 +304,7 @@ def test_server(server: McpServer, *, actor: Actor) -> TestResult:
         require_enabled(server)
     if not server.lists_to_anybody and token_source(server, actor) is None:
         words = "Each person signs in to this server. Connect your account first, then test."
-        result = TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
-        return result
+        return TestResult(TestStatus.SIGN_IN, words, step="auth", hint="Click Connect.")
     result = try_server(server, actor=actor)
     store_test(server, result, actor=actor)
     return result
