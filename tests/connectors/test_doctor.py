@@ -44,8 +44,9 @@ def test_one_that_works_gets_a_clean_bill_and_nobody_is_asked(
     api: RestProvider, slack: McpServer, alice: Person
 ) -> None:
     Connection.objects.create(
-        auth_config=slack.auth_config, user=alice.user, access_token=TOKEN, refresh_token="r", status=ConnectionStatus.CONNECTED,
-        token_url="https://slack.com/api/oauth.v2.user.access", origins=[slack.origin], connected_at=timezone.now(),
+        auth_config=slack.auth_config, user=alice.user, access_token=TOKEN, refresh_token="r",
+        status=ConnectionStatus.CONNECTED, token_url="https://slack.com/api/oauth.v2.user.access",
+        origins=[slack.origin], connected_at=timezone.now(),
         expires_at=timezone.now() + timedelta(hours=1),
     )  # fmt: skip
     found = look(slack, alice)
