@@ -9,15 +9,21 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import mcp_types as types
 from mcp.server.mcpserver.utilities.func_metadata import FuncMetadata, func_metadata
+from pydantic import Field
 
 from connectors.rest import Answer, Problem, Rest
 from integrations.models import Transport
 
 Function = TypeVar("Function", bound=Callable[..., Awaitable[Any]])
+# Arguments that many tools take: how many, and where to go on, by number or by what the page before said.
+Limit = Annotated[int, Field(ge=1, le=100, description="How many to return")]
+Page = Annotated[int, Field(ge=1, description="1 is the first")]
+Cursor = Annotated[str | None, Field(description="The next_cursor of the page before")]
+Offset = Annotated[int, Field(ge=0, description="The next_offset of the part before")]
 
 
 class Kind(StrEnum):

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from aster.errors import NotFound
 from connectors.base import Connector
+from connectors.catalog.drive import drive
 from connectors.catalog.github import github
+from connectors.catalog.hubspot import hubspot
+from connectors.catalog.jira import jira
+from connectors.catalog.linear import linear
 from connectors.catalog.notion import notion
 from connectors.catalog.slack import slack
+from connectors.catalog.stripe import stripe
 from connectors.remote import remote_servers
 
-CONNECTORS: tuple[Connector, ...] = (slack, notion, github)
+CONNECTORS: tuple[Connector, ...] = (slack, notion, github, drive, linear, jira, hubspot, stripe)
 
 
 def all_connectors() -> list[Connector]:

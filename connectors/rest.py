@@ -19,16 +19,18 @@ from integrations.mcp_client import AuthChallenge
 PATIENT_SECONDS = 5.0
 ATTEMPTS = 3
 MOST_WORDS = 300
+MOST_TEXT = 50_000
 Token = Callable[[str | None], Awaitable[str | None]]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a provider answered: its body as JSON, `{}` for anything else."""
+    """What a provider answered: its body as JSON, `{}` for anything else, and as it came."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
+    content: bytes = field(default=b"", repr=False)
 
     @property
     def failed(self) -> bool:
@@ -39,18 +41,21 @@ class Answer:
 class Problem:
     """A refusal as the provider means it, whatever status it has: Slack says 200 to everything.
 
-    `status` is what HTTP would say; `scopes` those that the token lacks; `wait` seconds until it may be asked again.
+    `status` is what HTTP would say; `scopes` those that the token lacks, `lacks_scope` that it lacks one which the
+    provider does not name; `wait` seconds until it may be asked again.
     """
 
     status: int
     words: str
     scopes: tuple[str, ...] = ()
+    lacks_scope: bool = False
     wait: float | None = None
 
 
 @dataclass(frozen=True)
 class Rest:
-    """Asks under `url`, with what the caller signs in with. Its repr shows no credentials."""
+    """Asks under `url`, with what the caller signs in with. `scopes` are those of the tool that asks. Its repr shows no
+    credentials."""
 
     name: str
     url: str
@@ -59,26 +64,36 @@ class Rest:
     token: Token | None = field(default=None, repr=False)
     problem: Callable[[Answer], Problem | None] | None = field(default=None, repr=False)
     timeout: float = 30.0
+    scopes: tuple[str, ...] = ()
 
     async def get(self, path: str, **params: Any) -> Any:
         """The JSON at `path`; parameters that are None are left out. Raises UpstreamError, or AuthChallenge for a token
         that is refused or lacks scopes."""
-        given = {name: _as_text(value) for name, value in params.items() if value is not None}
-        return await self.send("GET", path, params=given)
+        return await self.send("GET", path, params=_given(params))
+
+    async def part(self, path: str, offset: int, **params: Any) -> dict[str, Any]:
+        """MOST_TEXT characters of the text at `path`, and where the next ones begin. What is not UTF-8 is marked."""
+        text = (await self.ask("GET", path, params=_given(params))).content.decode("utf-8-sig", "replace")
+        ends = offset + MOST_TEXT
+        return {"text": text[offset:ends], "next_offset": ends if ends < len(text) else None}
 
     async def post(self, path: str, **body: Any) -> Any:
         """What the provider answers to these fields as JSON; those that are None are left out."""
         return await self.send("POST", path, json={name: value for name, value in body.items() if value is not None})
 
     async def send(self, method: str, path: str, **content: Any) -> Any:
-        """What the provider answers to any request; `content` are httpx2's params, json and headers."""
+        """The JSON a provider answers to any request; `content` are httpx2's params, json and headers."""
+        return (await self.ask(method, path, **content)).body
+
+    async def ask(self, method: str, path: str, **content: Any) -> Answer:
+        """What the provider answers to any request, whatever it is."""
         token = await self.token(None) if self.token else None
         with_new_token = False
         for attempt in range(ATTEMPTS):
             answer = await self._send(method, path, token, content)
             problem = (self.problem(answer) if self.problem else None) or problem_of(answer)
             if problem is None:
-                return answer.body
+                return answer
             if problem.status == 401 and self.token and token and not with_new_token:
                 with_new_token, rejected = True, token
                 token = await self.token(rejected)
@@ -101,13 +116,18 @@ class Rest:
                 response = await http.request(method, url, **{**content, "headers": headers})
         except httpx2.TransportError as error:
             raise egress.explain(error, url) from None
-        return Answer(response.status_code, response.headers, _parsed(response.content))
+        return Answer(response.status_code, response.headers, _parsed(response.content), response.content)
 
     def _error(self, problem: Problem) -> UpstreamError:
-        if problem.status == 401 or problem.scopes:
-            lacks = f'Bearer error="insufficient_scope", scope="{" ".join(problem.scopes)}"'
-            status, said = (403, [lacks]) if problem.scopes else (401, [])
-            return AuthChallenge(status, said, has_credentials=True)
+        if problem.status == 401 and self.credentials and not self.token:
+            words = f"{self.name} does not accept the organization's API key ({problem.words})."
+            hint = f"An admin can enter a new one under Connectors, {self.name}."
+            return UpstreamError(f"{words} {hint}", step="auth", code="key_refused")
+        if scopes := problem.scopes or (self.scopes if problem.lacks_scope else ()):
+            lacks = f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'
+            return AuthChallenge(403, [lacks], has_credentials=True)
+        if problem.status == 401:
+            return AuthChallenge(401, [], has_credentials=True)
         if problem.status == 429:
             wait = f"in {round(problem.wait)} seconds" if problem.wait else "later"
             words = f"{self.name} takes no more calls for now ({problem.words}). Try again {wait}."
@@ -117,21 +137,35 @@ class Rest:
         return UpstreamError(words, step="call", code="tool_call_failed", retryable=is_down)
 
 
+def brief(item: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    """These fields of what a provider tells at length; of a person or thing among them the name alone."""
+    found = {name: item.get(name) for name in names}
+    return {
+        name: value.get("displayName", value.get("name")) if isinstance(value, dict) else value
+        for name, value in found.items()
+    }
+
+
 def problem_of(answer: Answer, words: str = "") -> Problem | None:
     """What an answer refuses, as HTTP says it (RFC 9110 §15; §10.2.3 and RFC 6585 §4 for Retry-After)."""
     if not answer.failed:
         return None
-    said = answer.body.get("message") if isinstance(answer.body, dict) else None
-    told = words or (said if isinstance(said, str) and said else f"status {answer.status}")
+    said = answer.body if isinstance(answer.body, dict) else {}
+    inner = said.get("error")
+    usual = [said.get("message"), inner.get("message") if isinstance(inner, dict) else inner]
+    told = words or next((each for each in usual if isinstance(each, str) and each), f"status {answer.status}")
     return Problem(answer.status, told[:MOST_WORDS], wait=retry_after(answer.headers))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds until a limit ends: Retry-After as a number, or GitHub's x-ratelimit-reset when nothing is left."""
+    """Seconds until a limit ends: Retry-After as a number, or when what nothing is left of is reset (GitHub says it in
+    seconds, Linear in milliseconds and of two limits)."""
     if (said := headers.get("retry-after", "")).isdigit():
         return float(said)
-    if headers.get("x-ratelimit-remaining") == "0" and (reset := headers.get("x-ratelimit-reset", "")).isdigit():
-        return max(0.0, float(reset) - time.time())
+    for limit in ("x-ratelimit", "x-ratelimit-requests", "x-ratelimit-complexity"):
+        if headers.get(f"{limit}-remaining") == "0" and (reset := headers.get(f"{limit}-reset", "")).isdigit():
+            ends = float(reset) / (1000 if len(reset) > 11 else 1)
+            return max(0.0, ends - time.time())
     return None
 
 
@@ -140,6 +174,10 @@ def _parsed(content: bytes) -> Any:
         return from_json(content, allow_inf_nan=False)
     except ValueError:
         return {}
+
+
+def _given(params: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _as_text(value) for name, value in params.items() if value is not None}
 
 
 def _as_text(value: Any) -> str:

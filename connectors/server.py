@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import mcp_types as types
@@ -42,7 +43,7 @@ async def _call(connector: Connector, api: Rest, name: str, arguments: dict[str,
     except ValidationError as error:
         return _said(_in_words(error), is_error=True)
     try:
-        result = await tool.function(api, **given.model_dump_one_level())
+        result = await tool.function(replace(api, scopes=tool.scopes), **given.model_dump_one_level())
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         # The provider left out what its documentation promises.
         words = f"{connector.name} answered in a form that Aster does not know."

@@ -9,12 +9,13 @@ from typing import Any
 from django.db.models import QuerySet
 
 from aster.accounts.access import Actor
-from aster.errors import Conflict, NotFound
+from aster.errors import Conflict, InvalidInput, NotFound
 from connectors.base import Connector, Kind
 from connectors.registry import all_connectors, find_connector
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, ResourceMode
 from integrations.services import servers
 from integrations.services.disconnection import disconnect
+from integrations.services.validation import unique_auth_name
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def enable_connector(slug: str, settings: Settings, *, actor: Actor) -> McpServe
     if find_server_of(slug, actor=actor):
         raise Conflict(f"{connector.name} is enabled already. Change its settings instead.", code="already_enabled")
     fields = _auth_fields(connector)
-    auth = AuthConfig(name=servers.unique_auth_name(connector.name, actor=actor), **fields) if fields else None
+    auth = AuthConfig(name=unique_auth_name(connector.name, actor=actor), **fields) if fields else None
     server = McpServer(
         name=connector.name,
         slug=slug,
@@ -103,7 +104,7 @@ def enable_connector(slug: str, settings: Settings, *, actor: Actor) -> McpServe
         takes_changes=not connector.is_remote,  # Aster's own change with its releases
     )
     _apply(settings, server, auth)
-    servers.save_server(server, actor=actor, auth=auth)
+    servers.save_server(server, actor=actor, auth=auth, by_connectors=True)
     return server
 
 
@@ -158,3 +159,6 @@ def _apply(settings: Settings, server: McpServer, auth: AuthConfig | None) -> No
             setattr(auth, name, value)
     if auth and settings.api_key is not None:
         auth.token = settings.api_key
+    if auth and auth.auth_type == AuthType.BEARER and not (auth.token or auth.custom_headers):
+        message = "Paste the API key."
+        raise InvalidInput(message, fields={"api_key": [message]})

@@ -61,9 +61,11 @@ def disable_connector(request: ActorRequest, slug: str) -> HttpResponse:
         outcome = services.disable_connector(slug, actor=request.actor)
         messages.success(request, f"{connector.name} is disabled. {outcome}")
         return redirect("admin:connectors")
-    words = "Its tools go, and what was entered for it. It can be enabled again at any time."
+    words = "Its tools go. It can be enabled again at any time."
     if server.needs_person:
         words = "Everybody's tokens are revoked at the provider and deleted here. To use it again, people connect anew."
+    elif connector.kind == Kind.API_KEY:
+        words = f"Its key is deleted here; at {connector.name} it stays valid until it is revoked there."
     return ask_first(
         request,
         f"Disable {connector.name}?",
@@ -80,8 +82,7 @@ def _consequences(connector: Connector, server: McpServer) -> list[str]:
     if server.auth_config and server.needs_person:
         people = server.auth_config.connections.count()
         found.insert(0, f"{people} connected account{'' if people == 1 else 's'} will be disconnected.")
-    entered = {Kind.OAUTH: "Its client ID and secret are deleted.", Kind.API_KEY: "Its API key is deleted here."}
-    return found + [entered[connector.kind]] * (connector.kind in entered)
+    return [*found, "Its client ID and secret are deleted."] if connector.kind == Kind.OAUTH else found
 
 
 def _to_server(server: McpServer) -> HttpResponse:

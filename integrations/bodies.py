@@ -8,7 +8,7 @@ from aster.accounts.access import Actor
 from aster.errors import InvalidInput, NotFound
 from integrations.models import AuthConfig, McpServer
 from integrations.serializers import fill_auth_config, keep_redacted, show_server
-from integrations.services import servers
+from integrations.services import servers, validation
 from integrations.services.state import connections_by_server, server_state, tool_counts
 
 
@@ -35,7 +35,7 @@ def fill_server(server: McpServer, values: dict[str, Any], actor: Actor) -> Auth
         return None
     auth = server.auth_config or AuthConfig(organization=actor.organization)
     if auth._state.adding and not inline.get("name"):
-        inline["name"] = servers.unique_auth_name(f"{server.name} sign-in", actor=actor)
+        inline["name"] = validation.unique_auth_name(f"{server.name} sign-in", actor=actor)
     return fill_auth_config(auth, inline)
 
 

@@ -56,6 +56,7 @@ TRANSPORT_WORDS = {
     Transport.STREAMABLE_HTTP: "What servers speak today.",
     Transport.SSE: "Older servers, often at a path ending in /sse.",
     Transport.STDIO: "A program started on Aster's own machine.",
+    Transport.CONNECTOR: "Its address and sign-in are set under Connectors.",
 }
 
 _PROVIDER = frozenset(
@@ -187,6 +188,10 @@ class ServerForm(SecretsForm[McpServer]):
             ].help_text = (
                 "Programs on Aster's own machine can be added once its operator lists them in ASTER_STDIO_COMMANDS."
             )
+        if current == Transport.CONNECTOR:
+            offered = [(Transport.CONNECTOR, "Connector")]
+            # What is sent for these does not count: validation.check_connector has the rule.
+            self.fields["transport"].disabled = self.fields["url"].disabled = True
         labels = {Transport.STREAMABLE_HTTP: "Streamable HTTP", Transport.SSE: "SSE"}
         transport: Any = self.fields["transport"]
         transport.choices = [(value, labels.get(Transport(value), label)) for value, label in offered]

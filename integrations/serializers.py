@@ -12,7 +12,6 @@ from aster.accounts.models import is_row_id, slug_validator
 from aster.api_bodies import IdField, StrictSerializer
 from aster.errors import InvalidInput
 from integrations.models import (
-    OWN_TRANSPORTS,
     AuthConfig,
     AuthType,
     ClientMode,
@@ -22,6 +21,7 @@ from integrations.models import (
     ResourceMode,
     TokenAuthMethod,
     Tool,
+    Transport,
     callback_url,
 )
 
@@ -150,7 +150,10 @@ class ServerIn(StrictSerializer):
     name = serializers.CharField(max_length=100)
     slug = serializers.CharField(max_length=50, validators=[slug_validator], required=False, help_text=SLUG_HELP)
     description = serializers.CharField(max_length=500, required=False, allow_blank=True)
-    transport = ChoiceField(choices=OWN_TRANSPORTS, required=False, help_text="streamable_http if left out.")
+    transport = ChoiceField(
+        choices=Transport.choices, required=False,
+        help_text="streamable_http if left out. A connector is enabled in the catalogue and stays one.",
+    )  # fmt: skip
     url = serializers.CharField(
         max_length=2000, required=False, allow_blank=True,
         help_text="The address of its MCP endpoint, such as https://mcp.example.com/mcp.",

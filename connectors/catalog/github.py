@@ -1,11 +1,9 @@
 """GitHub's REST API, version 2022-11-28 (https://docs.github.com/rest: repos, search, rate limits)."""
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from connectors.base import Category, Connector, Kind
-from connectors.rest import Answer, Problem, Rest, problem_of, retry_after
+from connectors.base import Category, Connector, Kind, Limit, Page
+from connectors.rest import Answer, Problem, Rest, brief, problem_of, retry_after
 
 
 def problem(answer: Answer) -> Problem | None:
@@ -15,9 +13,11 @@ def problem(answer: Answer) -> Problem | None:
         return found
     if found.status == 403 and (wait := retry_after(answer.headers)) is not None:
         return Problem(429, found.words, wait=wait)
-    held = set(answer.headers.get("x-oauth-scopes", "").replace(" ", "").split(","))
-    wanted = set(filter(None, answer.headers.get("x-accepted-oauth-scopes", "").replace(" ", "").split(",")))
-    return Problem(403, found.words, scopes=tuple(sorted(wanted)[:1])) if wanted and not wanted & held else found
+    held, wanted = (set(filter(None, answer.headers.get(name, "").replace(" ", "").split(",")))
+                    for name in ("x-oauth-scopes", "x-accepted-oauth-scopes"))  # fmt: skip
+    # Tokens of a GitHub App have no scopes, and no header that names them.
+    lacks = "x-oauth-scopes" in answer.headers and bool(wanted) and not wanted & held
+    return Problem(403, found.words, lacks_scope=True) if lacks else found
 
 
 github = Connector(
@@ -35,8 +35,6 @@ github = Connector(
           "token_url": "https://github.com/login/oauth/access_token",
           "revocation_url": "https://api.github.com/applications/{client_id}/grant", "preset": "github"},
 )  # fmt: skip
-Page = Annotated[int, Field(ge=1, description="1 is the first")]
-Limit = Annotated[int, Field(ge=1, le=100, description="How many to return")]
 
 
 @github.tool("List repositories", "repo")
@@ -44,7 +42,7 @@ async def github_list_repos(api: Rest, limit: Limit = 30, page: Page = 1) -> dic
     """The repositories one can see, those that changed last first. `next_page` is null at the end."""
     said = await api.get("user/repos", sort="updated", per_page=limit, page=page)
     names = ("full_name", "description", "private", "html_url", "language", "open_issues_count", "updated_at")
-    found = [{name: each.get(name) for name in names} for each in said]
+    found = [brief(each, *names) for each in said]
     return {"repositories": found, "next_page": page + 1 if len(said) == limit else None}
 
 

@@ -3,15 +3,12 @@
 Everything is answered with 200; `ok` tells whether it went well, `error` why not, `needed` which scope is missing.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
-
-from connectors.base import Category, Connector, Kind
+from connectors.base import Category, Connector, Cursor, Kind, Limit, Page
 from connectors.rest import Answer, Problem, Rest
 
 SIGNED_OUT = {"invalid_auth", "not_authed", "token_revoked", "token_expired", "account_inactive"}
-Limit = Annotated[int, Field(ge=1, le=100, description="How many to return")]
 
 
 def problem(answer: Answer) -> Problem | None:
@@ -39,7 +36,7 @@ slack = Connector(
 
 
 @slack.tool("List channels", "channels:read")
-async def slack_list_channels(api: Rest, limit: Limit = 100, cursor: str | None = None) -> dict[str, Any]:
+async def slack_list_channels(api: Rest, limit: Limit = 100, cursor: Cursor = None) -> dict[str, Any]:
     """The public channels of the workspace, by id and name. `next_cursor` gets the next page; null ends the list."""
     said = await api.get("conversations.list", exclude_archived=True, limit=limit, cursor=cursor)
     names = [{"id": c["id"], "name": c["name"], "topic": c.get("topic", {}).get("value", "")} for c in said["channels"]]
@@ -54,9 +51,10 @@ async def slack_send_message(api: Rest, channel: str, text: str, thread_ts: str 
 
 
 @slack.tool("Search messages", "search:read")
-async def slack_search_messages(api: Rest, query: str, limit: Limit = 20, page: int = 1) -> dict[str, Any]:
-    """Messages that match a search as one would type it in Slack, newest first."""
+async def slack_search_messages(api: Rest, query: str, limit: Limit = 20, page: Page = 1) -> dict[str, Any]:
+    """Messages that match a search as one would type it in Slack, newest first. `next_page` is null at the end."""
     found = (await api.get("search.messages", query=query, count=limit, page=page, sort="timestamp"))["messages"]
     kept = [{"text": m["text"], "user": m.get("username"), "ts": m["ts"], "channel": m["channel"]["name"],
              "link": m.get("permalink")} for m in found["matches"]]  # fmt: skip
-    return {"messages": kept, "total": found["total"]}
+    more = page < min(found.get("paging", {}).get("pages", 1), 100)  # Slack shows the first hundred pages
+    return {"messages": kept, "total": found["total"], "next_page": page + 1 if more else None}

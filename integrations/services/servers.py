@@ -111,7 +111,13 @@ def _store_auth(auth: AuthConfig, actor: Actor) -> None:
 
 
 def save_server(
-    server: McpServer, *, actor: Actor, auth: AuthConfig | None = None, test: bool = True, discover: bool = True
+    server: McpServer,
+    *,
+    actor: Actor,
+    auth: AuthConfig | None = None,
+    test: bool = True,
+    discover: bool = True,
+    by_connectors: bool = False,
 ) -> Saved:
     """Store a server, and with it the (new or changed) `auth` it came with: together or not at all.
 
@@ -123,7 +129,7 @@ def save_server(
     auth = auth or server.auth_config
     if auth is not None and auth.organization_id is None:
         auth.organization = actor.organization
-    prepare_server(server, auth, actor)
+    prepare_server(server, auth, actor, by_connectors=by_connectors)
     check_name_free(server)
     if auth is not None and (auth._state.adding or auth.changed_fields()):
         prepare_auth(auth, actor)
@@ -386,13 +392,3 @@ def delete_auth_config(auth: AuthConfig, *, actor: Actor) -> None:
         users = [*auth.servers.values_list("name", flat=True), *auth.derived_configs.values_list("name", flat=True)]
         names = ", ".join(users[:5])
         raise Conflict(f"Still used by {names}. Change or delete that first.", code="in_use") from None
-
-
-def unique_auth_name(name: str, *, actor: Actor) -> str:
-    """A free auth config name like `name`, for those that come inline with a server."""
-    name = name[:90].strip()
-    rows: models.QuerySet[AuthConfig] = AuthConfig.objects.filter(organization=actor.organization)
-    taken = set(rows.filter(name__startswith=name).values_list("name", flat=True))
-    if name not in taken:
-        return name
-    return next(f"{name} {number}" for number in range(2, len(taken) + 3) if f"{name} {number}" not in taken)

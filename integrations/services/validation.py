@@ -21,8 +21,13 @@ from integrations.services.presets import apply_chosen_preset
 from integrations.services.scope_maps import clean_server_scopes
 
 
-def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> None:
-    """Complete and check a server before it is stored. Raises InvalidInput or ForbiddenAddress with the fields."""
+def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor, *, by_connectors: bool = False) -> None:
+    """Complete and check a server before it is stored. Raises InvalidInput or ForbiddenAddress with the fields.
+
+    With `by_connectors` it may become a connector, or call something else.
+    """
+    if not by_connectors:
+        check_connector(server)
     if server._state.adding:
         server.organization = actor.organization
         server.created_by = actor.user
@@ -51,6 +56,20 @@ def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor) -> 
         server.full_clean(exclude=["auth_config"])
     except ValidationError as error:
         raise audit.invalid_input(error) from None
+
+
+def check_connector(server: McpServer) -> None:
+    """What makes a server a connector, and which, is for `connectors` to say; the rest is as with any server."""
+    adding = server._state.adding
+    if Transport.CONNECTOR not in (server.transport, None if adding else server.loaded_value("transport")):
+        return
+    message = "Connectors are enabled under Connectors, and not added as servers."
+    wrong = {"transport"}
+    if not adding:
+        message = "This is a connector: what it calls is set under Connectors, and it stays one until it is disabled."
+        wrong = {"transport", "command", "args"} & set(server.changed_fields())
+    if wrong:
+        raise InvalidInput(message, code="is_connector", fields={name: [message] for name in sorted(wrong)})
 
 
 def check_name_free(server: McpServer) -> None:
@@ -119,6 +138,16 @@ def check_field_url(url: str, field_name: str) -> None:
     except AsterError as error:
         error.fields.setdefault(field_name, [error.message])
         raise
+
+
+def unique_auth_name(name: str, *, actor: Actor) -> str:
+    """A free auth config name like `name`, for those that come inline with a server."""
+    name = name[:90].strip()
+    rows = AuthConfig.objects.filter(organization=actor.organization)
+    taken = set(rows.filter(name__startswith=name).values_list("name", flat=True))
+    if name not in taken:
+        return name
+    return next(f"{name} {number}" for number in range(2, len(taken) + 3) if f"{name} {number}" not in taken)
 
 
 def prepare_auth(auth: AuthConfig, actor: Actor) -> None:

@@ -75,7 +75,7 @@ class Draft:
         auth = self.auth.instance
         auth.auth_type = kind
         if not auth.name:
-            auth.name = servers.unique_auth_name(f"{server.name} sign-in", actor=actor)
+            auth.name = validation.unique_auth_name(f"{server.name} sign-in", actor=actor)
         return server, auth
 
     def refuse(self, error: AsterError) -> None:

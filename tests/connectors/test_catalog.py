@@ -2,85 +2,52 @@
 
 from __future__ import annotations
 
-import asyncio
+import importlib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aster.errors import AsterError
 from connectors.registry import CONNECTORS
 from connectors.rest import PATIENT_SECONDS
-from integrations.mcp_client import AuthChallenge, Target, open_target
-from tests.fakes.mcp_servers import serve
-from tests.fakes.rest_providers import PAGE_ID, TOKEN, RestProvider, Said, github_api, notion_api, slack_api
-
-APIS: dict[str, Callable[[], RestProvider]] = {"slack": slack_api, "notion": notion_api, "github": github_api}
-
-
-class Desk:
-    """One connector in front of its fake provider. `tokens` are given out one after the other."""
-
-    def __init__(self, slug: str, api: RestProvider, url: str) -> None:
-        self.slug, self.api, self.url = slug, api, url
-        self.tokens = [TOKEN]
-        self.rejected: list[str | None] = []
-
-    async def _token(self, rejected: str | None) -> str | None:
-        self.rejected.append(rejected)
-        return self.tokens.pop(0) if len(self.tokens) > 1 else self.tokens[0]
-
-    def call(self, name: str, **arguments: Any) -> dict[str, Any]:
-        async def run() -> dict[str, Any]:
-            target = Target(transport="connector", command=self.slug, url=self.url, token=self._token, timeout=10.0)
-            async with open_target(target) as session:
-                return await session.call_tool(f"{self.slug}_{name}", arguments)
-
-        result = asyncio.run(run())
-        if result.get("isError"):
-            raise ValueError(result["content"][0]["text"])
-        return dict(result["structuredContent"])
-
-    def error(self, name: str, **arguments: Any) -> AsterError:
-        with pytest.raises(AsterError) as caught:
-            self.call(name, **arguments)
-        return caught.value
-
-
-@contextmanager
-def desk_of(slug: str) -> Iterator[Desk]:
-    api = APIS[slug]()
-    with serve(api) as base:
-        yield Desk(slug, api, f"{base}/v1" if slug == "notion" else base)
+from integrations.mcp_client import AuthChallenge
+from tests.connectors.desk import Desk, desk_of
+from tests.fakes.rest_providers import PAGE_ID, TOKEN, Said, github_api, notion_api, slack_api
 
 
 @pytest.fixture
 def slack() -> Iterator[Desk]:
-    with desk_of("slack") as desk:
+    with desk_of("slack", slack_api) as desk:
         yield desk
 
 
 @pytest.fixture
 def notion() -> Iterator[Desk]:
-    with desk_of("notion") as desk:
+    with desk_of("notion", notion_api, "/v1") as desk:
         yield desk
 
 
 @pytest.fixture
 def github() -> Iterator[Desk]:
-    with desk_of("github") as desk:
+    with desk_of("github", github_api) as desk:
         yield desk
 
 
 def test_the_tools_are_those_that_were_promised() -> None:
-    names = [name for connector in CONNECTORS[:3] for name in connector.tools]
-    assert names == [
+    promised = [each for each in CONNECTORS if each.slug in ("slack", "notion", "github")]
+    assert [name for connector in promised for name in connector.tools] == [
         *("slack_list_channels", "slack_send_message", "slack_search_messages"),
         *("notion_search", "notion_get_page", "notion_create_page"),
         *("github_list_repos", "github_search_issues"),
     ]
+
+
+@pytest.mark.parametrize("connector", CONNECTORS, ids=lambda each: each.slug)
+def test_a_connector_is_one_short_file(connector: Any) -> None:
+    lines = Path(importlib.import_module(f"connectors.catalog.{connector.slug}").__file__ or "").read_text()
+    assert len(lines.splitlines()) <= 60 and len(connector.tools) >= 2
 
 
 @pytest.mark.parametrize("connector", CONNECTORS, ids=lambda each: each.slug)
@@ -107,8 +74,9 @@ class TestSlack:
 
     def test_search(self, slack: Desk) -> None:
         found = slack.call("search_messages", query="life from:@roach")
-        assert found["total"] == 1 and found["messages"][0]["channel"] == "general"
+        assert (found["total"], found["next_page"]) == (2, 2) and found["messages"][0]["channel"] == "general"
         assert slack.api.asked[-1].params["query"] == "life from:@roach"
+        assert slack.call("search_messages", query="life from:@roach", page=2)["next_page"] is None
 
     def test_a_deleted_channel_is_told_of(self, slack: Desk) -> None:
         assert "channel_not_found" in slack.error("send_message", channel="C0GONE", text="Hello").message
@@ -142,7 +110,15 @@ class TestNotion:
     def test_a_page_is_made_of_lines(self, notion: Desk) -> None:
         assert notion.call("create_page", parent_page_id=PAGE_ID, title="Soup", text="One\nTwo")["id"] != PAGE_ID
         body = notion.api.asked[-1].body
+        assert body["properties"]["title"]["title"][0]["text"]["content"] == "Soup"
         assert [block["paragraph"]["rich_text"][0]["text"]["content"] for block in body["children"]] == ["One", "Two"]
+
+    def test_nothing_of_a_long_text_is_lost(self, notion: Desk) -> None:
+        notion.call("create_page", parent_page_id=PAGE_ID, title="Long", text="\n".join(["x" * 2500] * 120))
+        rows = [block["paragraph"]["rich_text"] for block in notion.api.asked[-1].body["children"]]
+        assert len(rows) == 100 and len(rows[0]) == 2
+        pieces = [piece["text"]["content"] for row in rows for piece in row]
+        assert sum(map(len, pieces)) == 120 * 2500 + 20 and max(map(len, pieces)) == 2000
 
     def test_a_page_that_is_not_shared_is_told_of(self, notion: Desk) -> None:
         assert "Make sure it is shared" in notion.error("get_page", page_id=PAGE_ID.replace("b", "a")).message
@@ -185,6 +161,10 @@ class TestGitHub:
         github.api.next_answers = [Said({"message": "Not Found"}, 404, wants)]
         error = github.error("list_repos")
         assert isinstance(error, AuthChallenge) and 'scope="repo"' in error.www_authenticate[0]
+
+    def test_the_token_of_a_github_app_has_no_scopes_to_ask_for(self, github: Desk) -> None:
+        github.api.next_answers = [Said({"message": "Not Found"}, 404, {"x-accepted-oauth-scopes": "repo"})]
+        assert github.error("list_repos").message == "GitHub refused: Not Found"
 
 
 class TestAnyProvider:

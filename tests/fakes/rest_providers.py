@@ -80,7 +80,9 @@ def slack_api() -> RestProvider:
                 found = {"text": "The meaning of life", "username": "roach", "ts": "1508284197.000015",
                          "channel": {"id": "C012AB3CD", "name": "general"},
                          "permalink": "https://hitchhikers.slack.com/archives/C012AB3CD/p1508284197000015"}  # fmt: skip
-                return Said({"ok": True, "query": asked.params["query"], "messages": {"matches": [found], "total": 1}})
+                paging = {"count": 1, "total": 2, "page": int(asked.params["page"]), "pages": 2}
+                messages = {"matches": [found], "total": 2, "paging": paging}
+                return Said({"ok": True, "query": asked.params["query"], "messages": messages})
         return Said({"ok": False, "error": "unknown_method"})
 
     return RestProvider(says, Said({"ok": False, "error": "invalid_auth"}))

@@ -32,11 +32,16 @@ def check_address(run: Run) -> None:
         run.fail_with("url", refused, asked, fixes=fixes.allow_host(refused.message, server.url))
         return
     run.ok("url", "Aster may connect to this address.", asked)
+    if server.transport == Transport.CONNECTOR:
+        words = (
+            "A connector calls the provider's REST API, where no MCP server answers and nothing says how to sign in."
+        )
+        run.skip(words, "dial", "answer", "resource_metadata", "provider_metadata")
 
 
 def ask_without_token(run: Run) -> None:
     """One request that carries no credentials: whether anybody is there, and what they want to see first."""
-    if run.is_dead("url"):
+    if run.is_dead("url") or run.is_dead("dial"):
         run.skip("The address cannot be used.", "dial", "answer")
         return
     server = run.server

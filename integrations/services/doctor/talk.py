@@ -9,7 +9,7 @@ from asgiref.sync import async_to_sync
 
 from aster.errors import AsterError, ConnectionRequired, UpstreamError
 from integrations.mcp_client import AuthChallenge, CheckResult, Target, check_target
-from integrations.models import AuthConfig
+from integrations.models import AuthConfig, Transport
 from integrations.oauth.challenges import bearer_challenge
 from integrations.services.doctor import fixes
 from integrations.services.doctor.address import transport_fix
@@ -27,6 +27,9 @@ _NO_HANDSHAKE = "There was no handshake."
 def talk(run: Run) -> None:
     if words := _needless(run):
         run.skip(words, _SESSION, _TOOLS)
+        return
+    if run.server.transport == Transport.CONNECTOR:
+        _list_own(run)
         return
     try:
         check = _check(run)
@@ -50,12 +53,25 @@ def talk(run: Run) -> None:
     _praise(run, check)
 
 
+def _list_own(run: Run) -> None:
+    """The tools of a connector, which are known without asking its provider."""
+    run.skip("The tools are Aster's own: there is no server to shake hands with.", _SESSION)
+    try:
+        count = len(_check(run).tools)
+    except AsterError as error:
+        run.fail_with(_TOOLS, error)
+        return
+    run.ok(_TOOLS, f"{count} tools of Aster's own. Whether the provider accepts the sign-in shows when one is called.")
+
+
 def _needless(run: Run) -> str:
     """Why nothing new can be learned by talking; empty if it can."""
     if run.failed("url"):
         return "The address cannot be used."
     if run.failed("dial"):
         return "The server was not reached."
+    if run.server.transport == Transport.CONNECTOR:
+        return ""
     # A sign-in may change what a server answers, but not which transport it speaks.
     is_same_question = not (run.token or static_headers(run.auth))
     if run.failed("answer") and (is_same_question or run.steps["answer"].fixes_with("use_transport")):
