@@ -94,6 +94,11 @@ class Connector:
     transport: str = Transport.CONNECTOR
     tools: dict[str, ConnectorTool] = field(default_factory=dict)
 
+    def matches(self, words: str) -> bool:
+        """Whether all of these words are in what people see of it."""
+        shown = f"{self.name} {self.description} {self.category}".casefold()
+        return all(word in shown for word in words.casefold().split())
+
     @property
     def is_remote(self) -> bool:
         return self.kind == Kind.REMOTE_MCP

@@ -15,7 +15,7 @@ from connectors.registry import all_connectors, find_connector
 from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, ResourceMode
 from integrations.services import servers
 from integrations.services.disconnection import disconnect
-from integrations.services.validation import unique_auth_name
+from integrations.services.validation import unique_auth_name, unique_server_name
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def enable_connector(slug: str, settings: Settings, *, actor: Actor) -> McpServe
     fields = _auth_fields(connector)
     auth = AuthConfig(name=unique_auth_name(connector.name, actor=actor), **fields) if fields else None
     server = McpServer(
-        name=connector.name,
+        name=unique_server_name(connector.name, actor=actor),
         slug=slug,
         description=connector.description,
         transport=connector.transport,

@@ -22,8 +22,10 @@ from integrations.models.auth_configs import callback_url
 @require_GET
 @hub_page
 def list_connectors(request: ActorRequest) -> HttpResponse:
-    cards = services.catalogue(request.actor)
+    q = request.GET.get("q", "").strip()
+    cards = [card for card in services.catalogue(request.actor) if card[0].matches(q)]
     context = {
+        "q": q,
         "own": [card for card in cards if not card[0].is_remote],
         "remote": [card for card in cards if card[0].is_remote],
     }

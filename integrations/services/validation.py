@@ -72,6 +72,13 @@ def check_connector(server: McpServer) -> None:
         raise InvalidInput(message, code="is_connector", fields={name: [message] for name in sorted(wrong)})
 
 
+def unique_server_name(name: str, *, actor: Actor) -> str:
+    """A free name like `name`, for servers whose name nobody chooses."""
+    taken = {each.casefold() for each in McpServer.objects.visible_to(actor).values_list("name", flat=True)}
+    numbered = (f"{name[:90]} {number}" for number in range(2, len(taken) + 3))
+    return next(each for each in (name, *numbered) if each.casefold() not in taken)
+
+
 def check_name_free(server: McpServer) -> None:
     """Refuse a new name that another server of the organization has: people tell servers apart by it.
 

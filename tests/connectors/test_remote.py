@@ -15,6 +15,7 @@ from connectors.registry import all_connectors
 from connectors.remote import OWN_LIST, remote_servers
 from connectors.services import Settings, disable_connector, enable_connector
 from integrations.models import AuthConfig, AuthType, McpServer
+from integrations.services.servers import save_server
 from tests.conftest import Person, body
 from tests.fakes.mcp_servers import modern_and_legacy_app, serve
 from tests.fakes.provider import site
@@ -128,3 +129,15 @@ def test_a_list_that_is_not_there_is_named(settings: object) -> None:
     settings.ASTER_REMOTE_SERVERS_FILE = "/nowhere/list.yaml"  # type: ignore[attr-defined]
     with pytest.raises(ImproperlyConfigured, match="nowhere/list"):
         remote_servers()
+
+
+def test_a_name_that_is_taken_gets_a_number(open_server: str, alice: Person) -> None:
+    save_server(McpServer(name="ACME", url=open_server), actor=alice.actor)
+    assert enable_connector("acme-mcp", Settings(), actor=alice.actor).name == "Acme 2"
+
+
+def test_the_catalogue_is_searched_by_name_and_purpose(alice: Person) -> None:
+    browser = alice.browser()
+    found = browser.get("/hub/connectors/?q=postgres").content.decode()
+    assert "Neon" in found and "Slack" not in found and "Through Aster" not in found
+    assert "No connector matches" in browser.get("/hub/connectors/?q=nothing+like+it").content.decode()
