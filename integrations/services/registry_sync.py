@@ -196,13 +196,13 @@ class _Run:
 
 def _store_entries(registry: str, entries: list[Listed], now: datetime) -> None:
     # A registry that does not know `version=latest` lists older versions too.
-    newest = {each.name: _row(registry, each, now) for each in entries if each.is_latest}
+    newest = {each.name: entry_row(registry, each, now) for each in entries if each.is_latest}
     RegistryEntry.objects.bulk_create(
         newest.values(), update_conflicts=True, unique_fields=["registry", "name"], update_fields=_STORED
     )
 
 
-def _row(registry: str, entry: Listed, now: datetime) -> RegistryEntry:
+def entry_row(registry: str, entry: Listed, now: datetime) -> RegistryEntry:
     remotes = [remote.type for remote in remotes_of(entry.document)]
     packages = [package.registry_type for package in packages_of(entry.document)]
     names = ("name", "version", "title", "description", "status", "status_message", "website", "repository")
