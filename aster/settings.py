@@ -333,6 +333,7 @@ SPECTACULAR_SETTINGS = {
     "SERVERS": [{"url": ASTER_PUBLIC_URL, "description": "This installation"}],
     "TAGS": [
         {"name": "MCP servers", "description": "Register servers, try them, and see the tools they offer."},
+        {"name": "Registry", "description": "Look up published servers, and add one from its entry."},
         {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
         {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
         {"name": "Agents", "description": "Agents, the servers and tools they may use, and calls through them."},
@@ -350,6 +351,7 @@ SPECTACULAR_SETTINGS = {
         "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
         "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
         "ConnectionStateEnum": "integrations.api_shapes.STATE",
+        "EntryStatusEnum": "integrations.models.EntryStatus",
         "KeyStateEnum": "aster.accounts.api_shapes.KEY_STATE",
         "MessageStateEnum": "agents.models.MessageState",
         "StepStatusEnum": "agents.api_shapes.STEP_STATUS",
