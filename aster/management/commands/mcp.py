@@ -7,12 +7,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from aster.cli import doctor
+from aster.cli import doctor, registry, servers
 from aster.cli.output import Output
 from aster.cli.verbs import Verb, add_common, find_actor
 from aster.errors import AsterError
 
-VERBS: dict[str, Verb] = {verb.name: verb for verb in (*doctor.VERBS,)}
+VERBS: dict[str, Verb] = {verb.name: verb for verb in (*servers.VERBS, *doctor.VERBS, *registry.VERBS)}
 
 
 class Command(BaseCommand):
