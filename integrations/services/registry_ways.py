@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from django.conf import settings
 
@@ -72,6 +72,7 @@ def find_way(entry: RegistryEntry, key: str = "") -> Way:
 
 
 def _remote_way(number: int, remote: Remote) -> Way:
+    remote = replace(remote, headers=tuple(each for each in remote.headers if not is_reserved_header(each.name)))
     blanks = blanks_of_remote(remote)
     problem = ""
     if secret := secret_in(blanks.found, "address"):
@@ -123,7 +124,7 @@ def fill_way(way: Way, given: Mapping[str, str]) -> Reached:
 
 
 def _fill_remote(remote: Remote, filled: Filled) -> Reached:
-    texts = {each.name: (each, filled.text(each)) for each in remote.headers if not is_reserved_header(each.name)}
+    texts = {each.name: (each, filled.text(each)) for each in remote.headers}
     _require(texts)
     headers = {name: text for name, (_, text) in texts.items() if text}
     server = McpServer(transport=TRANSPORTS[remote.type], url=filled.address(remote))

@@ -88,6 +88,7 @@ class TestPages:
         page = html_of(browser.get(f"{PAGE}{row.pk}/"))
         assert 'type="password" name="value_0"' in page and "From your account page" in page
         assert '<option value="us-east-1" selected>' in page and "X-Client: aster" in page
+        assert "Accept:" not in page  # Aster sets it itself
         form = {"way": "remote-0", "name": "Keyed", "value_0": KEY, "value_1": "eu-west-1"}
         added = browser.post(f"{PAGE}{row.pk}/", form, follow=True)
         assert "Keyed is saved. 9 tools found." in text_of(added) and "canary" not in html_of(added)
