@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -65,10 +67,14 @@ def entry(request: ActorRequest, pk: int) -> HttpResponse:
     wanted = request.POST.get("way") or request.GET.get("way", "")
     way = next((each for each in able if each.key == wanted), able[0] if able else None)
     form, failed = None, None
+    # Fields count through what an entry asks for: what was typed for another version would end up in the wrong place.
+    is_current = way is not None and (request.POST.get("way"), request.POST.get("seen")) == (way.key, _digest(found))
     if way:
         name = (found.title or found.name.partition("/")[2])[:100]
-        form = AddFromEntryForm(request.POST if request.method == "POST" else None, way=way, name=name)
-    if request.method == "POST" and form and form.is_valid():
+        form = AddFromEntryForm(request.POST if request.method == "POST" and is_current else None, way=way, name=name)
+    if request.method == "POST" and not is_current:
+        messages.error(request, "The entry has changed meanwhile. Look at it again, and fill it in once more.")
+    if form and form.is_bound and form.is_valid():
         try:
             return _add(request, found, form)
         except ConnectionTestFailed as error:
@@ -87,9 +93,15 @@ def entry(request: ActorRequest, pk: int) -> HttpResponse:
         "failed": failed,
         "added": registry.added_entries([found], actor=request.actor).get(found.pk),
         "host": urlsplit(found.registry).netloc,
+        "seen": _digest(found),
     }
     status = failed.http_status if failed else 400 if form and form.errors else 200
     return render(request, "integrations/registry_entry.html", context, status=status)
+
+
+def _digest(found: RegistryEntry) -> str:
+    text = json.dumps([found.status, found.server], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _add(request: ActorRequest, found: RegistryEntry, form: AddFromEntryForm) -> HttpResponse:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 from pytest_django.fixtures import Settings
 
@@ -37,6 +39,13 @@ def guarded_url() -> Iterator[str]:
 
 def was_read(**state: object) -> None:
     RegistrySync.objects.create(registry=ANYWHERE, **{"succeeded_at": timezone.now(), **state})  # type: ignore[misc]
+
+
+def seen(browser: Client, row: RegistryEntry) -> dict[str, str]:
+    """What the form carries of the entry as it was shown."""
+    found = re.search(r'name="seen" value="(\w+)"', html_of(browser.get(f"{PAGE}{row.pk}/")))
+    assert found
+    return {"way": "remote-0", "seen": found[1]}
 
 
 class TestPages:
@@ -89,7 +98,7 @@ class TestPages:
         assert 'type="password" name="value_0"' in page and "From your account page" in page
         assert '<option value="us-east-1" selected>' in page and "X-Client: aster" in page
         assert "Accept:" not in page  # Aster sets it itself
-        form = {"way": "remote-0", "name": "Keyed", "value_0": KEY, "value_1": "eu-west-1"}
+        form = {**seen(browser, row), "name": "Keyed", "value_0": KEY, "value_1": "eu-west-1"}
         added = browser.post(f"{PAGE}{row.pk}/", form, follow=True)
         assert "Keyed is saved. 9 tools found." in text_of(added) and "canary" not in html_of(added)
         assert AuthConfig.objects.get().token == KEY
@@ -99,17 +108,29 @@ class TestPages:
     def test_what_is_wrong_stands_beside_its_field_and_no_secret_is_shown_again(self, alice: Person) -> None:
         row = put(keyed("http://127.0.0.1:9/mcp"))
         browser = alice.browser()
-        missing = browser.post(f"{PAGE}{row.pk}/", {"way": "remote-0", "name": "Keyed", "value_1": "mars"})
+        shown = seen(browser, row)
+        missing = browser.post(f"{PAGE}{row.pk}/", {**shown, "name": "Keyed", "value_1": "mars"})
         assert missing.status_code == 400 and "This field is required" in text_of(missing)
-        failed = browser.post(f"{PAGE}{row.pk}/", {"way": "remote-0", "name": "Keyed", "value_0": KEY})
+        failed = browser.post(f"{PAGE}{row.pk}/", {**shown, "name": "Keyed", "value_0": KEY})
         assert failed.status_code == 422 and "Nobody answers" in text_of(failed)
         assert "canary" not in html_of(failed) and "Enter it again" in text_of(failed)
         assert not McpServer.objects.exists()
 
     def test_a_server_with_oauth_leads_straight_to_connecting(self, alice: Person, world: DemoWorld) -> None:
         row = put(weather(world.notes_url))
-        added = alice.browser().post(f"{PAGE}{row.pk}/", {"way": "remote-0", "name": "Notes"})
+        browser = alice.browser()
+        added = browser.post(f"{PAGE}{row.pk}/", {**seen(browser, row), "name": "Notes"})
         assert added["location"] == "/hub/servers/notes/connect/"
+
+    def test_an_entry_that_changed_while_it_was_filled_in_gets_nothing(self, alice: Person, guarded_url: str) -> None:
+        row = put(keyed(guarded_url))
+        browser = alice.browser()
+        shown = seen(browser, row)
+        row.server["remotes"][0]["headers"].insert(0, {"name": "X-Other"})
+        row.save()
+        answer = browser.post(f"{PAGE}{row.pk}/", {**shown, "name": "Keyed", "value_0": KEY})
+        assert "has changed meanwhile" in text_of(answer) and "canary" not in html_of(answer)
+        assert not McpServer.objects.exists() and not AuthConfig.objects.exists()
 
     def test_a_strangers_words_stay_words(self, alice: Person) -> None:
         evil = "<script>alert(1)</script>"
