@@ -87,7 +87,7 @@ def _navigation(actor: Actor, here: str) -> list[dict[str, Any]]:
     mine = Connection.objects.filter(auth_config__organization=actor.organization, user=actor.user)
     broken = mine.filter(status=ConnectionStatus.ERROR).count()
     work = [
-        ("Integrations", "/hub/integrations/", "integrations", ("/hub/servers/",)),
+        ("Integrations", "/hub/integrations/", "integrations", ("/hub/servers/", "/hub/registry/")),
         ("Agents", "/hub/agents/", "agents", ("/hub/agent/", "/hub/llm-configs/")),
         ("Approvals", "/hub/approvals/", "shield-check", ()),
         ("Schedules", "/hub/schedules/", "clock", ()),

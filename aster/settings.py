@@ -20,6 +20,7 @@ django_stubs_ext.monkeypatch()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
+OFFICIAL_REGISTRY = "https://registry.modelcontextprotocol.io"
 
 
 def _flag(name: str, default: bool) -> bool:
@@ -38,6 +39,19 @@ def _proxies(name: str) -> int:
     """How many proxies are in front; a plain yes means one."""
     text = env.str(name, "0").strip()
     return int(text) if text.isdecimal() else int(_flag(name, False))
+
+
+def _registries(name: str) -> list[str]:
+    """Base addresses of MCP registries. They are shown on pages, so nothing secret may be in them."""
+    addresses = [address.rstrip("/") for address in _list(env.str(name, OFFICIAL_REGISTRY))]
+    for address in addresses:
+        parts = environ.urlparse(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or len(address) > 200:
+            words = "must list addresses such as https://registry.example.com, without user names and passwords."
+            raise ImproperlyConfigured(f"{name} {words}")
+        if parts.query or parts.fragment:
+            raise ImproperlyConfigured(f"{name} must list addresses without ? and #.")
+    return list(dict.fromkeys(addresses))
 
 
 def _days(name: str, default: int) -> int:
@@ -80,6 +94,8 @@ ASTER_STDIO_COMMANDS = _list(env.str("ASTER_STDIO_COMMANDS", ""))
 ASTER_REMOTE_SERVERS_FILE = env.str("ASTER_REMOTE_SERVERS_FILE", "")
 ASTER_ENV_VARS = _list(env.str("ASTER_ENV_VARS", ""))
 ASTER_ALLOWED_HOSTS_PRIVATE = _list(env.str("ASTER_ALLOWED_HOSTS_PRIVATE", ""))
+# Where servers can be looked up; empty switches that off.
+ASTER_REGISTRIES = _registries("ASTER_REGISTRIES")
 
 # --- Web ------------------------------------------------------------------------------------------------------------
 _public = environ.urlparse(ASTER_PUBLIC_URL)
@@ -256,6 +272,7 @@ def _every(seconds: float, task: str) -> dict[str, Any]:
 CELERY_BEAT_SCHEDULE = {
     "refresh-due-connections": _every(10.0, "integrations.tasks.refresh_due_connections"),
     "sync-due-servers": _every(60.0, "integrations.tasks.sync_due_servers"),
+    "sync-registries": _every(60.0, "integrations.tasks.sync_registries"),
     "delete-expired": _every(600.0, "integrations.tasks.delete_expired"),
     "run-due-tasks": _every(30.0, "agents.tasks.run_due_tasks"),
     "delete-old": _every(3600.0, "agents.tasks.delete_old"),
@@ -318,6 +335,7 @@ SPECTACULAR_SETTINGS = {
     "SERVERS": [{"url": ASTER_PUBLIC_URL, "description": "This installation"}],
     "TAGS": [
         {"name": "MCP servers", "description": "Register servers, try them, and see the tools they offer."},
+        {"name": "Registry", "description": "Look up published servers, and add one from its entry."},
         {"name": "Auth configs", "description": "How Aster signs in to servers: shared credentials or OAuth."},
         {"name": "Connectors", "description": "Well-known services: enable them with their app, key or one call."},
         {"name": "Connections", "description": "One person's grant at one auth config: connect, watch, disconnect."},
@@ -338,6 +356,7 @@ SPECTACULAR_SETTINGS = {
         "ServerStatusEnum": "integrations.api_shapes.SERVER_STATUS",
         "BegunStatusEnum": "integrations.api_shapes.BEGUN_STATUS",
         "ConnectionStateEnum": "integrations.api_shapes.STATE",
+        "EntryStatusEnum": "integrations.models.EntryStatus",
         "KeyStateEnum": "aster.accounts.api_shapes.KEY_STATE",
         "MessageStateEnum": "agents.models.MessageState",
         "StepStatusEnum": "agents.api_shapes.STEP_STATUS",

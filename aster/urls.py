@@ -23,6 +23,7 @@ from aster.accounts import api as accounts_api
 from aster.web import refuse
 from connectors import api as connectors_api
 from integrations import api as integrations_api
+from integrations import api_registry
 from integrations.views import client_metadata_document
 
 
@@ -66,6 +67,9 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/mcp-server/<str:key>/tools", integrations_api.ServerTools.as_view()),
     path("config/mcp-server/<str:key>/tools/refresh", integrations_api.ServerToolsRefresh.as_view()),
     path("config/mcp-server/<str:key>/tools/call", agents_api.ServerToolCall.as_view()),
+    path("registry", api_registry.EntryList.as_view()),
+    path("registry/<int:pk>", api_registry.EntryDetail.as_view()),
+    path("registry/<int:pk>/add", api_registry.EntryAdd.as_view()),
     path("connectors", connectors_api.ConnectorList.as_view()),
     path("connectors/<str:slug>", connectors_api.ConnectorDetail.as_view()),
     path("changed_tools", api_changes.ChangedToolList.as_view()),

@@ -99,6 +99,7 @@ def aster(data: Path, public_url: str = "") -> Iterator[dict[str, str]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    env |= {"ASTER_REGISTRIES": ""}
     env |= {"DEBUG": "1", "PORT": str(port), "ASTER_DATA_DIR": str(data), "ASTER_PUBLIC_URL": public_url or url}
     # The client id that auth/basic-cimd compares with; nobody fetches it.
     env |= {"ASTER_CLIENT_METADATA_URL": "https://conformance-test.local/client-metadata.json"}

@@ -33,7 +33,7 @@ CONNECTION_REQUIRED = refusal(
     "and waits for an admin (`tool_quarantined`), without these addresses.",
     {"Connection required": examples.CONNECTION_REQUIRED},
 )
-_TEST_FAILED = refusal(
+TEST_FAILED = refusal(
     shapes.ConnectionTestFailedOut,
     "The test failed, or the address is one that Aster refuses to reach; nothing was stored.",
     {"Test failed": examples.FAILED_CREATION},
@@ -148,7 +148,7 @@ LIST_SERVERS: Operation = operation(
     response=page_of("ServerPage", shapes.ServerOut), example=page_example(examples.SERVER),
 )  # fmt: skip
 CREATE_SERVER: Operation = operation(
-    "create_server", "Create an MCP server", tag=SERVERS, errors=(400, 409), refusals={422: _TEST_FAILED}, status=201,
+    "create_server", "Create an MCP server", tag=SERVERS, errors=(400, 409), refusals={422: TEST_FAILED}, status=201,
     words="The connection is tested first; if that fails, nothing is stored. `test_connection: false` stores it "
     "untested. Its name must differ from those of the organization's other servers, in more than case (409). A server "
     "where each person signs in is asked where to sign in instead: what the provider publishes "
@@ -161,7 +161,7 @@ GET_SERVER: Operation = operation(
     response=shapes.ServerOut, example=examples.SERVER,
 )  # fmt: skip
 UPDATE_SERVER: Operation = operation(
-    "update_server", "Update an MCP server", tag=SERVERS, errors=(400, 404, 409), refusals={422: _TEST_FAILED},
+    "update_server", "Update an MCP server", tag=SERVERS, errors=(400, 404, 409), refusals={422: TEST_FAILED},
     words=f"{_SECRETS} Not tested before it is stored; call `test` afterwards.", parameters=_SERVER,
     request=ServerIn, response=shapes.ServerSavedOut,
     bodies={"Switch off": {"is_enabled": False}, "Tool scopes": {"tool_scopes": {"delete_note": ["notes:delete"]}}},
@@ -169,7 +169,7 @@ UPDATE_SERVER: Operation = operation(
 )  # fmt: skip
 PUT_SERVER: Operation = operation(
     "put_server", "Create or update an MCP server by slug", tag=SERVERS, errors=(400, 404, 409),
-    refusals={422: _TEST_FAILED}, parameters=(key_parameter("MCP server"),),
+    refusals={422: TEST_FAILED}, parameters=(key_parameter("MCP server"),),
     words="Creates the server with this slug (201, tested first like any new one) or brings the stored one in line "
     "(200). Fields left out keep their value. The same request twice changes nothing.",
     request=ServerIn, response=shapes.ServerSavedOut, bodies={"Desired state": examples.SERVER_BODY},

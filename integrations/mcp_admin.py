@@ -13,6 +13,7 @@ from aster.mcp_admin.pages import PageIn, PartIn, chosen, cut, page, page_shape
 from aster.mcp_admin.schemas import part_of
 from aster.mcp_admin.tools import ADDS, CHANGES, REMOVES, TRIES, Answer, Question, admin_tool
 from integrations import api_shapes as shapes
+from integrations import mcp_admin_registry  # noqa: F401  offers its tools
 from integrations.bodies import fill_server, show_servers
 from integrations.models import Connection, McpServer, TestStatus, Tool
 from integrations.serializers import AuthConfigIn, DiscoverIn, FixIn, ServerIn, show_connection

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Task, shared_task
 from celery.worker import state as worker_state
@@ -16,10 +16,11 @@ from django.utils import timezone
 from aster.accounts.access import Actor
 from aster.errors import AsterError
 from integrations.models import Connection, ConnectionStatus, McpServer, PendingAuthorization
-from integrations.services import disconnection, ledger, refresh_many, servers
+from integrations.services import disconnection, ledger, refresh_many, registry_sync, servers
 
 worker: Any = worker_state
 logger = logging.getLogger(__name__)
+Key = TypeVar("Key", int, str)
 
 # A run of the catalogue ends before the next one starts; what is left stays due.
 SYNC_RUN_SECONDS = 45.0
@@ -70,6 +71,13 @@ def sync_server(pk: int) -> None:
     servers.test_server(server, actor=actor)
 
 
+@shared_task(name="integrations.tasks.sync_registries")
+def sync_registries() -> None:
+    """Read each MCP registry whose time has come."""
+    for registry in registry_sync.due_registries():
+        _attempt(registry_sync.sync_registry, registry)
+
+
 @shared_task(name="integrations.tasks.delete_expired")
 def delete_expired() -> None:
     """Drop sign-ins nobody finished and old lines of ledgers, and disconnect people who are no longer members."""
@@ -84,7 +92,7 @@ def _disconnect(pk: int) -> None:
     disconnection.disconnect(connection, actor=Actor.system(connection.auth_config.organization))
 
 
-def _attempt(work: Callable[[int], Any], pk: int) -> bool:
+def _attempt(work: Callable[[Key], Any], pk: Key) -> bool:
     """Do one piece of a run. Whatever goes wrong with it is logged, and the rest of the run goes on."""
     try:
         work(pk)

@@ -23,6 +23,7 @@ os.environ["DEBUG"] = "1"
 os.environ["ASTER_EMBEDDED_WORKER"] = "0"
 # What a test looks for has to be there when the call has been answered.
 os.environ["ASTER_CALLS_WRITTEN_THROUGH"] = "1"
+os.environ["ASTER_REGISTRIES"] = ""
 for _name in ("ASTER_STDIO_COMMANDS", "ASTER_ENV_VARS", "ASTER_ALLOWED_HOSTS_PRIVATE", "REDIS_URL", "PORT"):
     os.environ.pop(_name, None)
 # Playwright's sync API leaves an event loop running in the test's thread.

@@ -13,6 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+# A line stays a line for grep and the like.
+PIPED_WIDTH = 1000
+
 
 class Output:
     """`say` and `table` reach people only, `document` scripts only; progress is drawn on a terminal only."""
@@ -22,6 +25,8 @@ class Output:
         self._stdout = stdout
         # What was registered elsewhere is printed as it is: no markup, no emoji names, no escape sequences.
         self._console = Console(file=stdout, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        if not self._console.is_terminal:
+            self._console.width = PIPED_WIDTH
 
     def say(self, words: str = "", style: str = "") -> None:
         if not self.as_json:
@@ -45,8 +50,8 @@ class Output:
             self._stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
 
     @contextmanager
-    def progress(self, words: str, total: int) -> Iterator[Callable[[], None]]:
-        """Call what this gives once for each of `total` pieces that are done."""
+    def progress(self, words: str, total: int | None) -> Iterator[Callable[[], None]]:
+        """Call what this gives once for each of `total` pieces that are done; None: nobody knows how many there are."""
         console = Console(file=sys.stderr)
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         is_silent = self.as_json or not console.is_terminal

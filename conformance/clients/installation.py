@@ -43,6 +43,7 @@ def installation(data: Path) -> Iterator[Installation]:
     port, inner, demo = free_port(), free_port(), free_port()
     origin = f"http://127.0.0.1:{port}"
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    env |= {"ASTER_REGISTRIES": ""}
     env |= {"DEBUG": "1", "PORT": str(inner), "ASTER_DEMO_PORT": str(demo), "ASTER_PUBLIC_URL": origin}
     env |= {"ASTER_DATA_DIR": str(data), "ASTER_EMBEDDED_WORKER": "1"}
     manage = [sys.executable, str(ROOT / "manage.py")]

@@ -20,6 +20,7 @@ from integrations.models.connections import (
     RefreshAttempt,
     RefreshOutcome,
 )
+from integrations.models.registry import EntryStatus, RegistryEntry, RegistrySync
 from integrations.models.servers import (
     OWN_TRANSPORTS,
     McpServer,
@@ -41,11 +42,14 @@ __all__ = [
     "Connection",
     "ConnectionQuerySet",
     "ConnectionStatus",
+    "EntryStatus",
     "McpServer",
     "McpServerQuerySet",
     "PendingAuthorization",
     "RefreshAttempt",
     "RefreshOutcome",
+    "RegistryEntry",
+    "RegistrySync",
     "ResourceMode",
     "TestStatus",
     "TokenAuthMethod",

@@ -63,8 +63,9 @@ class McpServer(AuditedModel):
     tool_scopes = models.JSONField(default=dict, blank=True)
     takes_changes = models.BooleanField("take in changed tools without asking", default=False)
     expose_as_skills = models.BooleanField("tools are skills in A2A cards", default=False)
-    # What it was made from: `registry:NAME@VERSION` of an MCP registry, `catalog:SLUG` of the curated list
-    source = models.CharField(max_length=300, blank=True, editable=False)
+    # What it was made from: `registry:NAME@VERSION` of an MCP registry (with its address in brackets behind it, unless
+    # that is the official one), `catalog:SLUG` of the curated list
+    source = models.CharField(max_length=600, blank=True, editable=False)
     is_enabled = models.BooleanField("enabled", default=True)
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, editable=False, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django.conf import settings
 from django.utils import timezone
 
 from aster import egress
 from aster.accounts.access import Actor
 from aster.errors import AsterError, UpstreamError
 from integrations.mcp_client import AuthChallenge, Target, check_target
-from integrations.models import AuthConfig, AuthType, McpServer
+from integrations.models import AuthConfig, AuthType, ClientMode, McpServer
 from integrations.oauth import challenges, discovery
 from integrations.services.presets import apply_found_preset
 
@@ -101,6 +102,12 @@ def _from_metadata(
     except AsterError as problem:
         return Discovered(requires_auth, None, problem.message, problem.code)
     return Discovered(True, found)
+
+
+def client_mode_for(provider: discovery.Discovery) -> str:
+    """Automatic where the provider knows a way to get a client by itself; otherwise an admin has to make one there."""
+    by_document = provider.client_id_metadata_document_supported and settings.ASTER_CLIENT_METADATA_URL
+    return ClientMode.AUTO if provider.registration_endpoint or by_document else ClientMode.KNOWN
 
 
 def needs_discovery(auth: AuthConfig) -> bool:

@@ -46,6 +46,11 @@ def expand_variables(text: str, field: str) -> str:
     return _VARIABLE.sub(value_of, text)
 
 
+def is_reserved_header(name: str) -> bool:
+    """Whether Aster sets a header of this name by itself."""
+    return name.lower() in _RESERVED_HEADERS or name.lower().startswith("mcp-")
+
+
 def check_headers(headers: Mapping[str, str]) -> None:
     """Refuse header names and values that HTTP cannot carry, with the name in the message."""
     if not isinstance(headers, dict):
@@ -54,7 +59,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
         problem = ""
         if not _HEADER_NAME.match(name):
             problem = f"“{name[:60]}” is not a header name."
-        elif name.lower() in _RESERVED_HEADERS or name.lower().startswith("mcp-"):
+        elif is_reserved_header(name):
             problem = f"{name} is set by Aster itself; leave it out."
         elif not isinstance(value, str) or any(ord(c) < 32 or ord(c) > 126 for c in value):
             problem = f"The value of {name} has characters that a header cannot carry."

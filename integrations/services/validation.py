@@ -192,6 +192,12 @@ def _check_lists(auth: AuthConfig) -> None:
 
 
 def _check_needed(auth: AuthConfig) -> None:
+    if needed := missing_in(auth):
+        raise InvalidInput(next(iter(needed.values())), fields={name: [text] for name, text in needed.items()})
+
+
+def missing_in(auth: AuthConfig) -> dict[str, str]:
+    """What an auth config of its kind has to have and this one has not: by field, in words."""
     needed: dict[str, str] = {}
     if auth.auth_type == AuthType.BEARER and not (auth.token or auth.custom_headers):
         needed["token"] = "Enter the key, or add a header that carries it."
@@ -206,8 +212,7 @@ def _check_needed(auth: AuthConfig) -> None:
         needed["client_private_key"] = "Paste the private key whose public half the provider has."
     if auth.is_derived and auth.subject_config_id is None:
         needed["subject_config_id"] = "Choose whose sign-in this one is derived from."
-    if needed:
-        raise InvalidInput(next(iter(needed.values())), fields={name: [text] for name, text in needed.items()})
+    return needed
 
 
 def _check_subject(auth: AuthConfig) -> None:

@@ -13,6 +13,7 @@ from integrations.views import (
     connections,
     doctor,
     overview,
+    registry,
     server,
     server_form,
 )
@@ -22,6 +23,9 @@ client_metadata_document = client_metadata.client_metadata_document
 
 urlpatterns: list[URLPattern] = [
     path("integrations/", overview.integrations, name="integrations"),
+    path("registry/", registry.search, name="registry"),
+    path("registry/sync/", registry.sync, name="registry-sync"),
+    path("registry/<int:pk>/", registry.entry, name="registry-entry"),
     path("servers/add/", server_form.add_server, name="server-add"),
     path("servers/discover/", server_form.discover, name="server-discover"),
     path("servers/try/", server_form.try_unsaved, name="server-try"),

@@ -20,6 +20,7 @@ from integrations.services.catalogue import tools_of
 from integrations.services.clients import client_of
 from integrations.services.drift import waiting_changes
 from integrations.services.presets import find_preset
+from integrations.services.registry import notice_of
 from integrations.views.browser import browser_of
 from integrations.views.cards import ServerCard, card_of
 
@@ -84,6 +85,7 @@ def show_server(request: ActorRequest, slug: str) -> HttpResponse:
         "callback_url": callback_url() if server.needs_person and request.actor.is_admin else "",
         "shared_with": _shared_with(server),
         "menu": _menu(card, request.actor.is_admin),
+        "registry_notice": notice_of(server),
         "changed_count": waiting_changes(request.actor).filter(server=server).count() if request.actor.is_admin else 0,
         **_tools(request, server),
     }

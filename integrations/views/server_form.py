@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, QueryDict
 from django.http.response import HttpResponseBase
@@ -27,10 +26,9 @@ from integrations.forms import (
     ServerForm,
     place_errors,
 )
-from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, TestStatus, callback_url
-from integrations.oauth.discovery import Discovery
+from integrations.models import AuthConfig, AuthType, McpServer, TestStatus, callback_url
 from integrations.services import servers, validation
-from integrations.services.discovery import Discovered, discover_server
+from integrations.services.discovery import Discovered, client_mode_for, discover_server
 from integrations.views.server import STEPS
 
 
@@ -170,7 +168,7 @@ def _found_values(found: Discovered | None) -> dict[str, Any]:
     values: dict[str, Any] = {"auth_type": found.as_json()["recommended_auth_mode"]}
     if provider := found.oauth:
         values |= {
-            "client_mode": _client_mode_for(provider),
+            "client_mode": client_mode_for(provider),
             "issuer": provider.issuer,
             "authorization_url": provider.authorization_endpoint,
             "token_url": provider.token_endpoint,
@@ -180,12 +178,6 @@ def _found_values(found: Discovered | None) -> dict[str, Any]:
             "scopes": list(provider.scopes),
         }
     return {name: value for name, value in values.items() if value}
-
-
-def _client_mode_for(provider: Discovery) -> str:
-    """Automatic where the provider knows a way to get a client by itself; otherwise an admin has to make one there."""
-    by_document = provider.client_id_metadata_document_supported and settings.ASTER_CLIENT_METADATA_URL
-    return ClientMode.AUTO if provider.registration_endpoint or by_document else ClientMode.KNOWN
 
 
 def _provider_of(found: Discovered | None) -> str:

@@ -44,6 +44,7 @@ FOR_ADMINS = {
     *("add_server", "update_server", "remove_server", "discover_server", "fix_server", "add_agent", "update_agent"),
     *("remove_agent", "assign_server", "unassign_server", "switch_tools", "set_tool_scopes", "explain_access"),
     *("list_connectors", "enable_connector", "update_connector", "disable_connector"),
+    *("search_registry", "get_registry_entry", "add_from_registry"),
 }
 
 
@@ -86,16 +87,20 @@ def test_hints_tell_what_reads_what_removes_and_what_goes_outside(admin: AdminCl
 
     tries = {"test_server", "diagnose_server", "refresh_server_tools"}
     assert having("read_only_hint") == {
-        *(FOR_MEMBERS - tries), "discover_server", "explain_access", "list_connectors"
+        *(FOR_MEMBERS - tries), "discover_server", "explain_access", "list_connectors", "search_registry",
+        "get_registry_entry",
     }  # fmt: skip
     assert having("destructive_hint") == FOR_ADMINS - {
         *("add_server", "add_agent", "discover_server", "explain_access", "list_connectors", "enable_connector"),
+        *("search_registry", "get_registry_entry", "add_from_registry"),
     }
     assert hints.keys() - having("idempotent_hint") == {
-        *("add_server", "add_agent", "enable_connector", "remove_server", "remove_agent", "disable_connector"),
+        *("add_server", "add_agent", "enable_connector", "add_from_registry"),
+        *("remove_server", "remove_agent", "disable_connector"),
     }
     assert having("open_world_hint") == {
         *(*tries, "discover_server", "add_server", "update_server", "fix_server", "disable_connector"),
+        "add_from_registry",
     }
 
 

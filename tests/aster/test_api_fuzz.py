@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pytest_django.fixtures import Settings
 
 from agents.models import Conversation
 from integrations.models import AuthConfig, Connection
 from tests.aster.api_contract import ContractClient, document
 from tests.conftest import Person
+from tests.fakes.registry import weather
+from tests.integrations.registry_stage import ANYWHERE, put
 
 # Calls write their records from another thread, which must see what is stored.
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -57,8 +60,10 @@ WRITES = [pytest.param(*case, id=case[2]["operationId"]) for case in WRITES_AT]
 
 
 @pytest.fixture
-def client(alice: Person) -> Everywhere:
+def client(alice: Person, settings: Settings) -> Everywhere:
     """Somebody who has one of everything, so that bodies are looked at."""
+    settings.ASTER_REGISTRIES = [ANYWHERE]
+    put(weather("http://127.0.0.1:9/mcp"))
     made = Everywhere()
     made.credentials(HTTP_AUTHORIZATION=f"Bearer {alice.key()}")
     auth = {"name": "Key", "auth_type": "BEARER", "token": "t"}

@@ -18,13 +18,14 @@ from agents.serializers import AgentIn, LlmConfigIn, MessageIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
 from connectors.api_docs import ConnectorIn
+from integrations.registry_bodies import AddEntryIn
 from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, FixIn, ServerIn, ServerTestIn
 from tests.aster.api_contract import document, validate
 
 BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
-        *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
+        *(AddEntryIn, AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
         *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn, AcceptChangeIn, TicketIn, ConnectorIn),
     )
 }

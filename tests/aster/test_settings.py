@@ -88,3 +88,21 @@ def test_lists_may_be_written_with_spaces_and_the_public_host_is_always_allowed(
 def test_a_password_is_not_the_persons_name() -> None:
     with pytest.raises(ValidationError, match="too similar to the name"):
         validate_password("BenjaminOkafor", User(email="ben@acme.test", name="Benjamin Okafor"))
+
+
+def test_registries_are_the_official_one_others_or_none(tmp_path: Path) -> None:
+    say = "settings.ASTER_REGISTRIES"
+    assert start(ASTER_DATA_DIR=str(tmp_path), say=say).stdout.strip() == "['https://registry.modelcontextprotocol.io']"
+    assert start(ASTER_DATA_DIR=str(tmp_path), ASTER_REGISTRIES="", say=say).stdout.strip() == "[]"
+    several = "https://a.test/, https://b.test/base,https://a.test"
+    answer = start(ASTER_DATA_DIR=str(tmp_path), ASTER_REGISTRIES=several, say=say)
+    assert answer.stdout.strip() == "['https://a.test', 'https://b.test/base']", answer.stderr
+
+
+@pytest.mark.parametrize(
+    "given", ["registry.test", "ftp://a.test", "https://user:canary@a.test", "https://a.test?key=canary"]
+)
+def test_an_address_of_a_registry_that_cannot_be_shown_is_refused(tmp_path: Path, given: str) -> None:
+    answer = start(ASTER_DATA_DIR=str(tmp_path), ASTER_REGISTRIES=given)
+    assert "ASTER_REGISTRIES must list addresses" in answer.stderr
+    assert "canary" not in answer.stderr.rpartition("ImproperlyConfigured")[2]

@@ -22,6 +22,8 @@ import tests.offline  # noqa: F401  pages are photographed without a network
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120.0
+# Nobody is there: pages have what tests/browser/pages.py puts into the table.
+REGISTRY = "http://127.0.0.1:9"
 
 
 @dataclass
@@ -58,6 +60,7 @@ def installation() -> Iterator[Installation]:
             **{"PORT": str(port), "ASTER_DEMO_PORT": str(free_port()), "ASTER_DATA_DIR": data, "DEBUG": "1"},
             "ASTER_PUBLIC_URL": f"http://127.0.0.1:{port}",
             "ASTER_EMBEDDED_WORKER": "1",
+            "ASTER_REGISTRIES": REGISTRY,
         }
         process = subprocess.Popen(
             [sys.executable, "manage.py", "serve", "--demo"], cwd=ROOT, env=env,

@@ -65,6 +65,34 @@ for email, path, scopes in (("ada@acme.test", "admin", ["aster:call", "aster:man
 ConnectedApp.objects.exclude(agent=None).update(resource="https://earlier.test/mcp/acme-research/research-assistant")
 """
 
+# A registry that was read and is away now, with entries in every state. One has everything that can be asked for.
+ENTRIES = """
+from django.conf import settings
+from django.utils import timezone
+from integrations.models import RegistryEntry, RegistrySync
+from integrations.registry.entries import read_listed
+from integrations.services.registry_sync import entry_row
+from tests.fakes.registry import entry, keyed, npm, remote, weather
+base, now = settings.ASTER_REGISTRIES[0], timezone.now()
+state = {"succeeded_at": now, "attempted_at": now, "due_at": now.replace(year=now.year + 1),
+         "problem": "Nobody answers at 127.0.0.1:9. Is the server running?"}
+RegistrySync.objects.update_or_create(registry=base, defaults=state)
+links = {"websiteUrl": "https://keyed.example.com/docs", "repository": {"url": "https://code.example.com/keyed"}}
+full = keyed("http://127.0.0.1:9/mcp")
+sse = {"type": "sse", "url": "https://{tenant}.example.com/a/rather/long/path/to/the/sse/endpoint"}
+full["server"] |= {**links, "packages": [npm(), npm("example/keyed", registryType="oci")]}
+full["server"]["remotes"].append(sse)
+old = entry("io.github.somebody-with-a-long-name/an-even-longer-name-of-a-server-that-nobody-would-choose",
+    status="deprecated", status_message="Use com.example/weather instead.", packages=[npm()],
+    description="Everything about the weather of yesterday, and of all days before it, for those who missed it.")
+gone = entry("com.example/gone", status="deleted", status_message="Its company was sold.")
+for each in (full, weather("http://127.0.0.1:9/mcp"), old, gone,
+             *(entry(f"com.example/server-{n}", remotes=[remote("https://a.test/mcp")]) for n in range(40))):
+    entry_row(base, read_listed(each), now).save()
+from integrations.models import McpServer
+McpServer.objects.filter(slug="calendar").update(source=f"registry:{old['server']['name']}@0.9.0 ({base})")
+"""
+
 
 def fill(running: Installation) -> None:
     """Servers in every state a card can be in, a row of every kind, and calls that worked and did not."""
@@ -102,6 +130,7 @@ def fill(running: Installation) -> None:
     running.manage("create_org", "Empty Labs", "--admin", ADA)
     running.manage("shell", "-c", CHANGED_TOOLS)
     running.manage("shell", "-c", APPS)
+    running.manage("shell", "-c", ENTRIES)
 
 
 def fill_chats(running: Installation, agent: Any) -> None:
@@ -197,6 +226,9 @@ def _name(path: str) -> str:
 # --- States of pages that no link leads to -------------------------------------------------------------------------
 
 ADDRESSES = {
+    "registry-none-fits": "/hub/registry/?q=zebra",
+    "registry-deprecated": "/hub/registry/3/",
+    "registry-deleted": "/hub/registry/4/",
     "integrations-none-fits": "/hub/integrations/?q=nothing+like+this",
     "server-open": "/hub/servers/acme-weather/",
     "server-broken": "/hub/servers/old-tools/",

@@ -21,7 +21,7 @@ BUTTONS = {
     "server-test", "server-refresh-tools", "server-enable", "server-disable", "server-disconnect", "server-discover",
     "server-try", "server-doctor-fix", "connection-disconnect", "member-link", "member-role", "switch-organization",
     "agent-conversation-stop", "schedule-run", "schedule-switch", "approval-approve", "approval-deny",
-    "changed-tool-accept", "changed-tools-accept",
+    "changed-tool-accept", "changed-tools-accept", "registry-sync",
 }  # fmt: skip
 FILES = {"activity-export", "activity-calls-export"}
 FRAGMENTS = {"agent-server-tools", "agent-conversation-thread"}

@@ -7,12 +7,13 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from aster.cli import configuration, doctor
+from aster.cli import configuration, doctor, registry, servers
 from aster.cli.output import Output
 from aster.cli.verbs import Verb, add_common, find_actor
 from aster.errors import AsterError
 
-VERBS: dict[str, Verb] = {verb.name: verb for verb in (*doctor.VERBS, *configuration.VERBS)}
+_GROUPS = (servers, doctor, registry, configuration)
+VERBS: dict[str, Verb] = {verb.name: verb for group in _GROUPS for verb in group.VERBS}
 
 
 class Command(BaseCommand):
