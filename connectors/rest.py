@@ -24,11 +24,13 @@ Token = Callable[[str | None], Awaitable[str | None]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a provider answered: its body as JSON, `{}` for anything else."""
+    """What a provider answered: its body as JSON, `{}` for anything else, and as it came."""
 
     status: int
     headers: Mapping[str, str]
     body: Any
+    content: bytes = field(default=b"", repr=False)
+    is_json: bool = True
 
     @property
     def failed(self) -> bool:
@@ -72,13 +74,17 @@ class Rest:
 
     async def send(self, method: str, path: str, **content: Any) -> Any:
         """What the provider answers to any request; `content` are httpx2's params, json and headers."""
+        return (await self.ask(method, path, **content)).body
+
+    async def ask(self, method: str, path: str, **content: Any) -> Answer:
+        """The same with all that came with it."""
         token = await self.token(None) if self.token else None
         with_new_token = False
         for attempt in range(ATTEMPTS):
             answer = await self._send(method, path, token, content)
             problem = (self.problem(answer) if self.problem else None) or problem_of(answer)
             if problem is None:
-                return answer.body
+                return answer
             if problem.status == 401 and self.token and token and not with_new_token:
                 with_new_token, rejected = True, token
                 token = await self.token(rejected)
@@ -101,7 +107,8 @@ class Rest:
                 response = await http.request(method, url, **{**content, "headers": headers})
         except httpx2.TransportError as error:
             raise egress.explain(error, url) from None
-        return Answer(response.status_code, response.headers, _parsed(response.content))
+        body, is_json = _parsed(response.content)
+        return Answer(response.status_code, response.headers, body, response.content, is_json)
 
     def _error(self, problem: Problem) -> UpstreamError:
         if problem.status == 401 or problem.scopes:
@@ -135,11 +142,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _parsed(content: bytes) -> Any:
+def _parsed(content: bytes) -> tuple[Any, bool]:
     try:
-        return from_json(content, allow_inf_nan=False)
+        return from_json(content, allow_inf_nan=False), True
     except ValueError:
-        return {}
+        return {}, False
 
 
 def _as_text(value: Any) -> str:
