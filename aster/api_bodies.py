@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from django.core.exceptions import ValidationError
 from drf_spectacular.utils import extend_schema_field
@@ -24,6 +24,9 @@ class BodyTooLarge(exceptions.APIException):
     default_code = "body_too_large"
     default_detail = f"The body is larger than {MAX_BODY_BYTES // 1024} kB."
 
+    def __init__(self, most: int = MAX_BODY_BYTES) -> None:
+        super().__init__(f"The body is larger than {most // 1024} kB.")
+
 
 class JsonBody(JSONParser):
     """JSON in UTF-8 (RFC 8259 §8.1), bounded in size and depth.
@@ -31,10 +34,12 @@ class JsonBody(JSONParser):
     Refuses what the database or an MCP server could not take: NUL, lone surrogates, NaN and infinite numbers.
     """
 
+    max_bytes: ClassVar[int] = MAX_BODY_BYTES
+
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
-        raw = stream.read(MAX_BODY_BYTES + 1)
-        if len(raw) > MAX_BODY_BYTES:
-            raise BodyTooLarge
+        raw = stream.read(self.max_bytes + 1)
+        if len(raw) > self.max_bytes:
+            raise BodyTooLarge(self.max_bytes)
         if not raw:
             return {}
         try:

@@ -22,6 +22,7 @@ from agents.views import embedding as embedding_views
 from aster.accounts import api as accounts_api
 from aster.web import refuse
 from connectors import api as connectors_api
+from connectors.openapi import api as openapi_api
 from integrations import api as integrations_api
 from integrations.views import client_metadata_document
 
@@ -67,6 +68,9 @@ api_v1: list[URLPattern | URLResolver] = [
     path("config/mcp-server/<str:key>/tools/refresh", integrations_api.ServerToolsRefresh.as_view()),
     path("config/mcp-server/<str:key>/tools/call", agents_api.ServerToolCall.as_view()),
     path("connectors", connectors_api.ConnectorList.as_view()),
+    path("connectors/openapi", openapi_api.ApiConnectorList.as_view()),
+    path("connectors/openapi/preview", openapi_api.ApiConnectorPreview.as_view()),
+    path("connectors/openapi/<str:slug>", openapi_api.ApiConnectorDetail.as_view()),
     path("connectors/<str:slug>", connectors_api.ConnectorDetail.as_view()),
     path("changed_tools", api_changes.ChangedToolList.as_view()),
     path("changed_tools/<int:pk>", api_changes.ChangedToolDetail.as_view()),

@@ -92,7 +92,10 @@ class Document:
 
 def read_document(text: str, *, prefix: str, source_url: str = "") -> Document:
     """The operations of a document in JSON or YAML, named `prefix_…`. Raises InvalidInput that says what is wrong."""
-    raw = parse_text(text)
+    return read_parsed(parse_text(text), prefix=prefix, source_url=source_url)
+
+
+def read_parsed(raw: Mapping[str, Any], *, prefix: str, source_url: str = "") -> Document:
     version = str(raw.get("openapi", ""))
     if not version.startswith("3."):
         if raw.get("swagger"):
@@ -114,9 +117,12 @@ def read_document(text: str, *, prefix: str, source_url: str = "") -> Document:
     if not found:
         why = f" {problems[0]}." if problems else ""
         raise invalid_document(f"The document has no operation that can be called.{why}")
+    return Document(title_of(raw), reader.url, tuple(found), tuple(problems), reader.hint, raw)
+
+
+def title_of(raw: Mapping[str, Any]) -> str:
     info = raw.get("info")
-    title = " ".join(clean_text(info.get("title") if isinstance(info, dict) else "", 100).split())
-    return Document(title, reader.url, tuple(found), tuple(problems), reader.hint, raw)
+    return " ".join(clean_text(info.get("title") if isinstance(info, dict) else "", 100).split())
 
 
 def tool_prefix(slug: str) -> str:

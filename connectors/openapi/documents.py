@@ -29,7 +29,7 @@ FETCH_SECONDS = 20.0
 MOST_REDIRECTS = 3
 DRAFT_AGE = timedelta(days=1)
 MOST_DRAFTS = 5  # of an organization
-RESERVED = {COMMAND, *(each.slug for each in CONNECTORS)}  # what /connectors/… means already
+RESERVED = {COMMAND, "preview", *(each.slug for each in CONNECTORS)}  # what /connectors/… means already
 
 
 def fetch_document(url: str, *, actor: Actor) -> str:
@@ -67,12 +67,12 @@ def keep_document(text: str, *, actor: Actor, source_url: str = "", name: str = 
     title = " ".join(name.split())[:100] or read.title or "API"
     drop_drafts(actor)
     return ApiDocument.objects.create(
-        organization=actor.organization, created_by=actor.user, title=title, slug=_free_slug(title, actor),
+        organization=actor.organization, created_by=actor.user, title=title, slug=free_slug(title, actor),
         source_url=source_url[:2000], text=json.dumps(read.raw, separators=(",", ":")),
     )  # fmt: skip
 
 
-def _free_slug(title: str, actor: Actor) -> str:
+def free_slug(title: str, actor: Actor) -> str:
     rows = McpServer.objects.filter(organization=actor.organization)
     slug = unique_slug(title[:40], rows)
     return slug if slug not in RESERVED else unique_slug(f"{slug}-api", rows)

@@ -74,9 +74,9 @@ def create_api_connector(document: ApiDocument, given: ApiSettings, *, actor: Ac
     if choices is None:
         choices = [Choice(each.key) for each in propose_operations(read.operations)]
     operations, scopes = _chosen(read, document, choices, {}, {})
-    kind = given.credentials.kind or NONE
+    kind = given.credentials.sign_in or NONE
     auth = new_auth(_known_kind(kind), servers.unique_auth_name(name, actor=actor))
-    apply_credentials(replace(given.credentials, kind=None), auth, kind)
+    apply_credentials(replace(given.credentials, sign_in=None), auth, kind)
     rows = McpServer.objects.filter(organization=actor.organization)
     is_free = document.slug not in RESERVED and not rows.filter(slug=document.slug).exists()
     server = McpServer(
@@ -132,13 +132,13 @@ def change_api_connector(
 def _changed_auth(server: McpServer, given: Credentials, actor: Actor) -> AuthConfig | None:
     auth = server.auth_config
     kind = kind_of(auth)
-    wanted = given.kind or kind
+    wanted = given.sign_in or kind
     if wanted != kind and kind != NONE:
         words = f"It signs in with “{KINDS[kind]}”. To sign in another way, disable it and add it again."
-        raise InvalidInput(words, fields={"kind": [words]})
+        raise InvalidInput(words, fields={"sign_in": [words]})
     if auth is None:
         auth = new_auth(_known_kind(wanted), servers.unique_auth_name(server.name, actor=actor))
-    apply_credentials(replace(given, kind=None), auth, wanted)
+    apply_credentials(replace(given, sign_in=None), auth, wanted)
     return auth
 
 
@@ -236,5 +236,5 @@ def _api_url(url: str) -> str:
 def _known_kind(kind: str) -> str:
     if kind not in KINDS:
         words = f"Choose one of {', '.join(KINDS)}."
-        raise InvalidInput(words, fields={"kind": [words]})
+        raise InvalidInput(words, fields={"sign_in": [words]})
     return kind

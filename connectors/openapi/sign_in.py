@@ -95,7 +95,7 @@ def _scopes(scopes: Any) -> Iterator[tuple[str, str]]:
 class Credentials:
     """What an admin enters; None leaves a value as it is. Its repr shows no secrets."""
 
-    kind: str | None = None
+    sign_in: str | None = None
     api_key: str | None = field(default=None, repr=False)
     header: str | None = None
     username: str | None = None

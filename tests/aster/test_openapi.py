@@ -17,6 +17,8 @@ from agents.api_tickets_docs import TicketIn
 from agents.serializers import AgentIn, LlmConfigIn, MessageIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
+from connectors.api_docs import ConnectorIn
+from connectors.openapi.api_docs import ApiConnectorIn, DocumentIn
 from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, FixIn, ServerIn, ServerTestIn
 from tests.aster.api_contract import document, validate
 
@@ -25,6 +27,7 @@ BODIES: dict[str, type[Serializer[Any]]] = {
     for body in (
         *(AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
         *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn, AcceptChangeIn, TicketIn),
+        *(ConnectorIn, ApiConnectorIn, DocumentIn),
     )
 }
 OPERATIONS = [

@@ -45,10 +45,10 @@ from tests.fakes.rest_providers import TOKEN, Asked, RestProvider, Said
 
 pytestmark = pytest.mark.django_db(transaction=True)
 APP = Credentials(
-    kind="oauth", client_id="app", client_secret="s3cret", scopes=["pets"],
+    sign_in="oauth", client_id="app", client_secret="s3cret", scopes=["pets"],
     authorization_url="https://pets.example/authorize", token_url="https://pets.example/token",
 )  # fmt: skip
-KEY = Credentials(kind="api_key", api_key=TOKEN)
+KEY = Credentials(sign_in="api_key", api_key=TOKEN)
 
 
 def pets(*names: str, **more: Any) -> str:
@@ -102,8 +102,8 @@ def test_a_call_goes_to_the_api_with_the_key(alice: Person, base: str, api: Rest
 @pytest.mark.parametrize(
     ("credentials", "header", "value"),
     [
-        (Credentials(kind="header", header="X-Shop-Key", api_key="k1"), "x-shop-key", "k1"),
-        (Credentials(kind="basic", username="u", password="p"), "authorization", "Basic dTpw"),
+        (Credentials(sign_in="header", header="X-Shop-Key", api_key="k1"), "x-shop-key", "k1"),
+        (Credentials(sign_in="basic", username="u", password="p"), "authorization", "Basic dTpw"),
         (Credentials(), "authorization", None),
     ],
     ids=["header", "basic", "none"],
@@ -149,12 +149,12 @@ def test_an_admin_chooses_operations_names_and_scopes(alice: Person, base: str) 
         ({"operations": [Choice("GET /cats"), Choice("GET /dogs", "cats")]}, "operations"),
         ({"operations": [Choice("GET /cats"), Choice("GET /cats")]}, "operations"),
         ({"operations": [Choice("GET /cats", scopes=["Not A Scope"])]}, "tool_scopes"),
-        ({"credentials": Credentials(kind="oauth")}, "client_id"),
-        ({"credentials": Credentials(kind="api_key")}, "api_key"),
-        ({"credentials": Credentials(kind="header", api_key="k")}, "header"),
-        ({"credentials": Credentials(kind="header", api_key="k", header="Host")}, "custom_headers"),
-        ({"credentials": Credentials(kind="basic", client_id="x")}, "client_id"),
-        ({"credentials": Credentials(kind="magic")}, "kind"),
+        ({"credentials": Credentials(sign_in="oauth")}, "client_id"),
+        ({"credentials": Credentials(sign_in="api_key")}, "api_key"),
+        ({"credentials": Credentials(sign_in="header", api_key="k")}, "header"),
+        ({"credentials": Credentials(sign_in="header", api_key="k", header="Host")}, "custom_headers"),
+        ({"credentials": Credentials(sign_in="basic", client_id="x")}, "client_id"),
+        ({"credentials": Credentials(sign_in="magic")}, "sign_in"),
         ({"url": ""}, "url"),
         ({"url": "https://{region}.example"}, "url"),
         ({"url": "https://pets.example?key=1"}, "url"),
@@ -225,13 +225,13 @@ def test_a_document_of_something_else_is_refused(alice: Person, base: str) -> No
 
 
 def test_new_credentials_keep_what_was_not_given(alice: Person, base: str) -> None:
-    server = make(alice, base, Credentials(kind="header", header="X-Key", api_key="old"))
+    server = make(alice, base, Credentials(sign_in="header", header="X-Key", api_key="old"))
     change_api_connector(server, ApiSettings(credentials=Credentials(header="X-Other")), actor=alice.actor)
     assert AuthConfig.objects.get().custom_headers == {"X-Other": "old"}
     change_api_connector(server, ApiSettings(credentials=Credentials(api_key="new")), actor=alice.actor)
     assert AuthConfig.objects.get().custom_headers == {"X-Other": "new"}
     with pytest.raises(InvalidInput, match="disable it"):
-        change_api_connector(server, ApiSettings(credentials=Credentials(kind="basic")), actor=alice.actor)
+        change_api_connector(server, ApiSettings(credentials=Credentials(sign_in="basic")), actor=alice.actor)
 
 
 def test_an_api_that_begins_to_want_a_key_gets_one(alice: Person, base: str) -> None:
