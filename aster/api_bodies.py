@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import IO, Any, ClassVar
+from typing import IO, Any
 
 from django.core.exceptions import ValidationError
 from drf_spectacular.utils import extend_schema_field
@@ -34,23 +34,25 @@ class JsonBody(JSONParser):
     Refuses what the database or an MCP server could not take: NUL, lone surrogates, NaN and infinite numbers.
     """
 
-    max_bytes: ClassVar[int] = MAX_BODY_BYTES
-
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
-        raw = stream.read(self.max_bytes + 1)
-        if len(raw) > self.max_bytes:
-            raise BodyTooLarge(self.max_bytes)
-        if not raw:
-            return {}
-        try:
-            value = json.loads(raw.decode(), parse_constant=_refuse_constant)
-        except ValueError as error:
-            # JSONDecodeError says where, never what.
-            raise exceptions.ParseError(f"The body is not JSON: {_why(error)}.") from None
-        except RecursionError:
-            raise exceptions.ParseError(f"The body is nested more than {MAX_DEPTH} levels deep.") from None
-        check_texts(value)
-        return value
+        return parse_json(stream, MAX_BODY_BYTES)
+
+
+def parse_json(stream: IO[bytes], most: int) -> Any:
+    raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise BodyTooLarge(most)
+    if not raw:
+        return {}
+    try:
+        value = json.loads(raw.decode(), parse_constant=_refuse_constant)
+    except ValueError as error:
+        # JSONDecodeError says where, never what.
+        raise exceptions.ParseError(f"The body is not JSON: {_why(error)}.") from None
+    except RecursionError:
+        raise exceptions.ParseError(f"The body is nested more than {MAX_DEPTH} levels deep.") from None
+    check_texts(value)
+    return value
 
 
 def _why(error: ValueError) -> str:

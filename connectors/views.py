@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
@@ -14,6 +15,8 @@ from aster.pages import add_errors, ask_first, hub_page
 from connectors import services
 from connectors.base import Connector
 from connectors.forms import ConnectorForm
+from connectors.openapi.services import api_connectors
+from connectors.openapi.views import urlpatterns as openapi_pages
 from connectors.registry import CONNECTORS, find_connector
 from integrations.models import McpServer
 from integrations.models.auth_configs import callback_url
@@ -26,7 +29,8 @@ def list_connectors(request: ActorRequest) -> HttpResponse:
     enabled = {server.command: server for server in services.enabled_connectors(request.actor)}
     ordered = sorted(CONNECTORS, key=lambda each: each.name)
     cards = [(each, enabled.get(each.slug)) for each in ordered]
-    return render(request, "connectors/connectors.html", {"cards": cards})
+    own = api_connectors(request.actor).annotate(known_tools=Count("tools", filter=Q(tools__gone_at=None)))
+    return render(request, "connectors/connectors.html", {"cards": cards, "own": own})
 
 
 @hub_page
@@ -83,6 +87,7 @@ def _enabled(connector: Connector, request: ActorRequest) -> McpServer | None:
 
 urlpatterns: list[URLPattern] = [
     path("connectors/", list_connectors, name="connectors"),
+    *openapi_pages,
     path("connectors/<slug:slug>/", edit_connector, name="connector"),
     path("connectors/<slug:slug>/disable/", disable_connector, name="connector-disable"),
 ]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any, ClassVar
+from typing import IO, Any
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import status
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from aster.api_bodies import JsonBody
+from aster.api_bodies import parse_json
 from aster.api_views import ActorView
 from aster.errors import InvalidInput
 from connectors.models import ApiDocument
@@ -25,10 +26,14 @@ from integrations.models import McpServer
 from integrations.models.auth_configs import callback_url
 
 
-class DocumentBody(JsonBody):
-    """Has room for a document, written as a JSON text."""
+class DocumentBody(BaseParser):
+    """JSON with room for a document, written as a text. No JSONParser: of those the framework lets Django read all of
+    the body, and Django takes no more than of a form."""
 
-    max_bytes: ClassVar[int] = MAX_BYTES + MAX_BYTES // 5
+    media_type = "application/json"
+
+    def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
+        return parse_json(stream, MAX_BYTES + MAX_BYTES // 5)
 
 
 def show_api_connector(server: McpServer, document: ApiDocument) -> dict[str, Any]:
@@ -67,7 +72,7 @@ def read_api_settings(given: dict[str, Any]) -> ApiSettings:
 
 
 class ApiView(ActorView):
-    parser_classes = (DocumentBody,)
+    parser_classes = (DocumentBody,)  # type: ignore[assignment]
 
     def text_of(self, given: dict[str, Any]) -> tuple[str, str]:
         """The document that was sent, or that is where was said, and where it is from; raises InvalidInput for none."""

@@ -14,8 +14,8 @@ from connectors.openapi.documents import MAX_OPERATIONS
 from connectors.openapi.sign_in import KINDS
 from connectors.openapi.text import MAX_BYTES
 
-_WORDS = {"required": False, "max_length": 2000}
-_SECRET = {"required": False, "max_length": 5000, "write_only": True, "trim_whitespace": False}
+_WORDS: dict[str, Any] = {"required": False, "max_length": 2000}
+_SECRET: dict[str, Any] = {"required": False, "max_length": 5000, "write_only": True, "trim_whitespace": False}
 
 
 class ChoiceIn(StrictSerializer):
