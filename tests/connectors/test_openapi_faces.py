@@ -282,3 +282,11 @@ def test_numbers_in_an_address_come_back(numbers: list[int]) -> None:
 @pytest.mark.parametrize("text", ["x", "-", "1-", "-1", "9-999999999", "5-2", "²", "0x1"])
 def test_an_address_that_says_nothing_chooses_nothing(text: str) -> None:
     assert read_numbers(text, 1) == []
+
+
+def test_the_servers_own_pages_leave_its_document_alone(alice: Person) -> None:
+    server = make(alice)
+    at = f"/api/v1/config/mcp-server/{server.slug}"
+    assert alice.api().patch(at, {"description": "Cats and dogs"}, format="json").status_code == 200
+    changed = McpServer.objects.get()
+    assert changed.description == "Cats and dogs" and changed.args == server.args and changed.command == "openapi"
