@@ -24,6 +24,9 @@ class BodyTooLarge(exceptions.APIException):
     default_code = "body_too_large"
     default_detail = f"The body is larger than {MAX_BODY_BYTES // 1024} kB."
 
+    def __init__(self, most: int = MAX_BODY_BYTES) -> None:
+        super().__init__(f"The body is larger than {most // 1024} kB.")
+
 
 class JsonBody(JSONParser):
     """JSON in UTF-8 (RFC 8259 §8.1), bounded in size and depth.
@@ -32,20 +35,24 @@ class JsonBody(JSONParser):
     """
 
     def parse(self, stream: IO[bytes], media_type: str | None = None, parser_context: Any = None) -> Any:
-        raw = stream.read(MAX_BODY_BYTES + 1)
-        if len(raw) > MAX_BODY_BYTES:
-            raise BodyTooLarge
-        if not raw:
-            return {}
-        try:
-            value = json.loads(raw.decode(), parse_constant=_refuse_constant)
-        except ValueError as error:
-            # JSONDecodeError says where, never what.
-            raise exceptions.ParseError(f"The body is not JSON: {_why(error)}.") from None
-        except RecursionError:
-            raise exceptions.ParseError(f"The body is nested more than {MAX_DEPTH} levels deep.") from None
-        check_texts(value)
-        return value
+        return parse_json(stream, MAX_BODY_BYTES)
+
+
+def parse_json(stream: IO[bytes], most: int) -> Any:
+    raw = stream.read(most + 1)
+    if len(raw) > most:
+        raise BodyTooLarge(most)
+    if not raw:
+        return {}
+    try:
+        value = json.loads(raw.decode(), parse_constant=_refuse_constant)
+    except ValueError as error:
+        # JSONDecodeError says where, never what.
+        raise exceptions.ParseError(f"The body is not JSON: {_why(error)}.") from None
+    except RecursionError:
+        raise exceptions.ParseError(f"The body is nested more than {MAX_DEPTH} levels deep.") from None
+    check_texts(value)
+    return value
 
 
 def _why(error: ValueError) -> str:

@@ -276,6 +276,7 @@ CELERY_BEAT_SCHEDULE = {
     "delete-expired": _every(600.0, "integrations.tasks.delete_expired"),
     "run-due-tasks": _every(30.0, "agents.tasks.run_due_tasks"),
     "delete-old": _every(3600.0, "agents.tasks.delete_old"),
+    "delete-old-documents": _every(3600.0, "connectors.tasks.delete_old"),
 }
 
 # --- Mail -----------------------------------------------------------------------------------------------------------

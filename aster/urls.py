@@ -22,6 +22,7 @@ from agents.views import embedding as embedding_views
 from aster.accounts import api as accounts_api
 from aster.web import refuse
 from connectors import api as connectors_api
+from connectors.openapi import api as openapi_api
 from integrations import api as integrations_api
 from integrations import api_registry
 from integrations.views import client_metadata_document
@@ -71,6 +72,9 @@ api_v1: list[URLPattern | URLResolver] = [
     path("registry/<int:pk>", api_registry.EntryDetail.as_view()),
     path("registry/<int:pk>/add", api_registry.EntryAdd.as_view()),
     path("connectors", connectors_api.ConnectorList.as_view()),
+    path("connectors/openapi", openapi_api.ApiConnectorList.as_view()),
+    path("connectors/openapi/preview", openapi_api.ApiConnectorPreview.as_view()),
+    path("connectors/openapi/<str:slug>", openapi_api.ApiConnectorDetail.as_view()),
     path("connectors/<str:slug>", connectors_api.ConnectorDetail.as_view()),
     path("changed_tools", api_changes.ChangedToolList.as_view()),
     path("changed_tools/<int:pk>", api_changes.ChangedToolDetail.as_view()),

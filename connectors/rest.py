@@ -31,6 +31,7 @@ class Answer:
     headers: Mapping[str, str]
     body: Any
     content: bytes = field(default=b"", repr=False)
+    is_json: bool = True
 
     @property
     def failed(self) -> bool:
@@ -116,7 +117,8 @@ class Rest:
                 response = await http.request(method, url, **{**content, "headers": headers})
         except httpx2.TransportError as error:
             raise egress.explain(error, url) from None
-        return Answer(response.status_code, response.headers, _parsed(response.content), response.content)
+        body, is_json = _parsed(response.content)
+        return Answer(response.status_code, response.headers, body, response.content, is_json)
 
     def _error(self, problem: Problem) -> UpstreamError:
         if problem.status == 401 and self.credentials and not self.token:
@@ -169,11 +171,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _parsed(content: bytes) -> Any:
+def _parsed(content: bytes) -> tuple[Any, bool]:
     try:
-        return from_json(content, allow_inf_nan=False)
+        return from_json(content, allow_inf_nan=False), True
     except ValueError:
-        return {}
+        return {}, False
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from aster import __version__
 from aster.errors import UpstreamError
 from connectors.base import Connector
+from connectors.openapi.serving import COMMAND, serve_document
 from connectors.registry import find_connector
 from connectors.rest import Rest
 from integrations.mcp_client.target import Target
@@ -21,6 +22,8 @@ from integrations.mcp_client.target import Target
 def serve_connector(target: Target) -> Server[Any]:
     """The server of the connector that `target.command` names, asking the provider at `target.url` with the target's
     credentials."""
+    if target.command == COMMAND:
+        return serve_document(target)
     connector = find_connector(target.command)
     api = connector.rest(target.url, credentials=target.headers, token=target.token, timeout=target.timeout)
 

@@ -118,12 +118,15 @@ def update_connector(slug: str, settings: Settings, *, actor: Actor) -> McpServe
 
 
 def disable_connector(slug: str, *, actor: Actor) -> Disabled:
-    """Revoke every person's tokens at the provider, then take the connector's tools from every agent.
-
-    The switch comes first: nobody connects or calls while it goes on, and if it is cut short it can be done again.
-    """
+    """Revoke every person's tokens at the provider, then take the connector's tools from every agent."""
     actor.require_admin()
-    server = find_enabled(slug, actor=actor)
+    return disable_server(find_enabled(slug, actor=actor), actor=actor)
+
+
+def disable_server(server: McpServer, *, actor: Actor) -> Disabled:
+    """The same for a connector's server. The switch comes first: nobody connects or calls while it goes on, and if it
+    is cut short it can be done again."""
+    actor.require_admin()
     auth = server.auth_config
     servers.set_enabled(server, False, actor=actor)
     connections = list(auth.connections.select_related("auth_config__organization", "user")) if auth else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import messages
+from django.db.models import Count, Q
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.urls import URLPattern, path, reverse
@@ -14,6 +15,8 @@ from aster.pages import add_errors, ask_first, hub_page
 from connectors import services
 from connectors.base import Connector, Kind
 from connectors.forms import ConnectorForm
+from connectors.openapi.services import api_connectors
+from connectors.openapi.views import urlpatterns as openapi_pages
 from connectors.registry import find_connector
 from integrations.models import McpServer
 from integrations.models.auth_configs import callback_url
@@ -24,9 +27,11 @@ from integrations.models.auth_configs import callback_url
 def list_connectors(request: ActorRequest) -> HttpResponse:
     q = request.GET.get("q", "").strip()
     cards = [card for card in services.catalogue(request.actor) if card[0].matches(q)]
+    apis = api_connectors(request.actor).filter(name__icontains=q)
     context = {
         "q": q,
         "own": [card for card in cards if not card[0].is_remote],
+        "apis": apis.annotate(known_tools=Count("tools", filter=Q(tools__gone_at=None))),
         "remote": [card for card in cards if card[0].is_remote],
     }
     return render(request, "connectors/connectors.html", context)
@@ -93,6 +98,7 @@ def _to_server(server: McpServer) -> HttpResponse:
 
 urlpatterns: list[URLPattern] = [
     path("connectors/", list_connectors, name="connectors"),
+    *openapi_pages,
     path("connectors/<slug:slug>/", edit_connector, name="connector"),
     path("connectors/<slug:slug>/disable/", disable_connector, name="connector-disable"),
 ]

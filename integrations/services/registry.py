@@ -127,7 +127,7 @@ def _auth_for(reached: Reached, sign_in: SignIn, actor: Actor) -> AuthConfig | N
     if reached.server.transport == Transport.STDIO:
         return None
     auth = AuthConfig(organization=actor.organization, client_mode=ClientMode.KNOWN)
-    auth.name = servers.unique_auth_name(f"{reached.server.name} sign-in", actor=actor)
+    auth.name = validation.unique_auth_name(f"{reached.server.name} sign-in", actor=actor)
     bearer = next((name for name in headers if name.lower() == "authorization"), "")
     if bearer and headers[bearer][:7].lower() == "bearer " and headers[bearer][7:].strip():
         auth.token = headers.pop(bearer)[7:].strip()
@@ -144,7 +144,7 @@ def _propose_oauth(server: McpServer, auth: AuthConfig | None, sign_in: SignIn, 
     if found is None:
         return auth
     auth = auth or AuthConfig(organization=actor.organization)
-    auth.name = servers.unique_auth_name(f"{server.name} sign-in", actor=actor)
+    auth.name = validation.unique_auth_name(f"{server.name} sign-in", actor=actor)
     auth.auth_type, auth.client_mode = AuthType.AUTHORIZATION_CODE, client_mode_for(found)
     if sign_in.client_id:
         auth.client_mode, auth.client_id = ClientMode.KNOWN, sign_in.client_id

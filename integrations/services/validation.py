@@ -44,8 +44,8 @@ def prepare_server(server: McpServer, auth: AuthConfig | None, actor: Actor, *, 
             raise InvalidInput(message, fields={"url": [message]})
         check_field_url(server.url, "url")
         if server.transport != Transport.CONNECTOR:
-            server.command = ""
-        server.args, server.env, server.working_dir = [], {}, ""
+            server.command, server.args = "", []
+        server.env, server.working_dir = {}, ""
     if auth is not None and auth.organization_id != actor.organization.pk:
         raise InvalidInput(
             "There is no such auth config.", fields={"auth_config_id": ["There is no such auth config."]}

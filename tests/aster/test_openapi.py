@@ -18,6 +18,7 @@ from agents.serializers import AgentIn, LlmConfigIn, MessageIn
 from aster.accounts.api_bodies import ApiKeyIn, MemberIn, OrganizationIn, RoleIn
 from aster.urls import api_v1
 from connectors.api_docs import ConnectorIn
+from connectors.openapi.api_docs import ApiConnectorIn, DocumentIn
 from integrations.registry_bodies import AddEntryIn
 from integrations.serializers import AuthConfigIn, BeginIn, CallIn, DiscoverIn, FixIn, ServerIn, ServerTestIn
 from tests.aster.api_contract import document, validate
@@ -26,7 +27,8 @@ BODIES: dict[str, type[Serializer[Any]]] = {
     body.__name__: body
     for body in (
         *(AddEntryIn, AgentIn, LlmConfigIn, ApiKeyIn, MemberIn, OrganizationIn, RoleIn, AuthConfigIn, BeginIn, CallIn),
-        *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn, AcceptChangeIn, TicketIn, ConnectorIn),
+        *(DiscoverIn, FixIn, MessageIn, ScheduleIn, ServerIn, ServerTestIn, AcceptChangeIn, TicketIn),
+        *(ConnectorIn, ApiConnectorIn, DocumentIn),
     )
 }
 OPERATIONS = [

@@ -11,6 +11,7 @@ from django.urls import resolve
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.installation import Installation
+from tests.browser.openapi_pages import API_CONNECTOR_ACTS, fill_api_connector
 
 ADA, BEN = "ada@acme.test", "ben@acme.test"
 LINKS = "document.querySelectorAll('a[href]:not([download])')"
@@ -127,6 +128,7 @@ def fill(running: Installation) -> None:
         running.api("POST", f"config/agent/{agent['id']}/tools/call", body)
     fill_chats(running, agent)
     fill_schedules(running, agent)
+    fill_api_connector(running)
     running.manage("create_org", "Empty Labs", "--admin", ADA)
     running.manage("shell", "-c", CHANGED_TOOLS)
     running.manage("shell", "-c", APPS)
@@ -435,6 +437,7 @@ ACTS: dict[str, Callable[[Page], None]] = {
     "dialog": dialog,
     "menu": menus,
     "forged": forged,
+    **API_CONNECTOR_ACTS,
 }
 
 

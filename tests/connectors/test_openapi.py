@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import pytest
 
 from aster.errors import InvalidInput
-from connectors.openapi import MAX_NAME, Document, call_operation, read_document
-from connectors.rest import Rest
-from tests.fakes.mcp_servers import serve
-from tests.fakes.rest_providers import TOKEN, Asked, RestProvider, Said
+from connectors.openapi.document import MAX_NAME, Document, read_document
 
 PETS: dict[str, Any] = {
     "openapi": "3.0.3",
@@ -101,7 +97,9 @@ def test_names_fit_everywhere() -> None:
     [
         ({"parameters": [{"$ref": "https://elsewhere.example/p.json"}]}, "another document"),
         ({"parameters": [{"$ref": "#/components/parameters/loop"}]}, "circles"),
-        ({"requestBody": {"content": {"multipart/form-data": {}}}}, "multipart/form-data"),
+        ({"requestBody": {"required": True, "content": {"multipart/form-data": {}}}}, "multipart/form-data"),
+        ({"parameters": [{"name": "session", "in": "cookie", "required": True}]}, "cookie"),
+        ({"servers": [{"url": "https://elsewhere.example"}]}, "https://elsewhere.example"),
         ({"parameters": [{"name": "x", "in": "query", "schema": {"enum": ["y" * 100] * 1000}}]}, "too much"),
     ],
 )
@@ -122,6 +120,117 @@ def test_thousands_of_operations_are_read() -> None:
     assert len(read({**PETS, "paths": paths}).operations) == 2_000
 
 
+def test_types_that_contain_each_other_many_times_over_are_read_at_once() -> None:
+    names = [f"T{number}" for number in range(30)]
+    everything = {name: {"$ref": f"#/components/schemas/{name}"} for name in names}
+    document = with_operation({"requestBody": {"content": {"application/json": {"schema": everything["T0"]}}}})
+    document["components"] = {
+        **PETS["components"],
+        "schemas": {
+            **PETS["components"]["schemas"],
+            **{n: {"type": "object", "properties": everything} for n in names},
+        },
+    }
+    found = read(document).operations[-1]
+    assert len(json.dumps(found.schema)) < 80_000 and set(found.schema["properties"]["body"]["properties"]) == set(
+        names
+    )
+
+
+def test_the_same_name_in_path_query_and_body_is_three_arguments() -> None:
+    places = [{"name": "id", "in": each, "required": True, "schema": {"type": "string"}} for each in ("query", "path")]
+    body = {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
+    found = read(
+        with_operation({"parameters": [*places, {"name": "body", "in": "query"}], "requestBody": body}, "/odd/{id}")
+    )
+    operation = found.operations[-1]
+    assert {name: (place.where, place.name) for name, place in operation.places.items()} == {
+        "id": ("path", "id"), "query_id": ("query", "id"), "body": ("query", "body"),
+    }  # fmt: skip
+    assert operation.body == "request_body" and operation.schema["required"] == ["id", "query_id", "request_body"]
+
+
+def test_an_operations_own_parameter_counts_before_its_paths() -> None:
+    item = {
+        "parameters": [{"name": "limit", "in": "query", "schema": {"type": "string"}}],
+        "get": {"parameters": [{"name": "limit", "in": "query", "schema": {"type": "integer"}}]},
+    }
+    found = read({**PETS, "paths": {"/x": item}}).operations[0]
+    assert found.schema["properties"] == {"limit": {"type": "integer"}}
+
+
+def test_arguments_have_names_that_models_take() -> None:
+    odd = [{"name": name, "in": "query"} for name in ("filter[name]", "$top", "päth", "x" * 100)]
+    found = read(with_operation({"parameters": odd})).operations[-1]
+    assert {place.name for place in found.places.values()} == {each["name"] for each in odd}
+    assert {"filter_name", "top", "p_th"} <= set(found.places) and all(len(name) <= 64 for name in found.places)
+
+
+def test_a_dialect_of_openapi_3_0_becomes_json_schema() -> None:
+    schema = {
+        "type": "object", "required": ["id", "example"], "example": {"id": 1}, "x-go": 1,
+        "properties": {
+            "id": {"type": "integer", "readOnly": True},
+            "example": {"type": "string", "nullable": True, "minLength": "3"},
+            "age": {"type": "integer", "minimum": 0, "exclusiveMinimum": True},
+            "x-note": {"type": "any", "enum": [], "required": True},
+        },
+    }  # fmt: skip
+    body = {"requestBody": {"content": {"application/json; charset=utf-8": {"schema": schema}}}}
+    assert read(with_operation(body)).operations[-1].schema["properties"]["body"] == {
+        "type": "object", "required": ["example"],
+        "properties": {
+            "example": {"type": ["string", "null"]}, "age": {"type": "integer", "exclusiveMinimum": 0}, "x-note": {},
+        },
+    }  # fmt: skip
+
+
+def test_yaml_means_what_json_would() -> None:
+    text = """
+openapi: 3.1.0
+paths:
+  /pets:
+    get:
+      parameters:
+        - {name: on, in: query, schema: {type: string, enum: [yes, no, 12:30, 2024-01-31, ~, true, 7]}}
+      responses: {200: {description: ok}}
+"""
+    choices = read(text).operations[0].schema["properties"]["on"]["enum"]
+    assert choices == ["yes", "no", "12:30", "2024-01-31", None, True, 7]
+
+
+@pytest.mark.parametrize("path", ["/a/../../b", "/a?x=1", "/a#b", "/a b", "/a\\b"])
+def test_a_path_that_is_none_is_left_out(path: str) -> None:
+    assert "path" in read(with_operation({}, path)).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("servers", "source", "url", "hint"),
+    [
+        ([{"url": "https://a.example/v1"}], "", "https://a.example/v1", ""),
+        ([{"url": "/v2"}], "https://a.example/docs/openapi.json", "https://a.example/v2", ""),
+        ([{"url": "../v2"}], "https://a.example/docs/openapi.json", "https://a.example/v2", ""),
+        ([{"url": "/v2"}], "", "", "without the host"),
+        ([{"url": "https://{region}.a.example"}], "", "", "{region}"),
+        (
+            [{"url": "https://{region}.a.example", "variables": {"region": {"default": "eu"}}}],
+            *("", "https://eu.a.example", "region"),
+        ),
+        ([{"url": "file:///etc"}, {"url": "https://[::1"}, 5, {}], "", "", "without the host"),
+        (None, "", "", ""),
+    ],
+)
+def test_where_the_api_is(servers: Any, source: str, url: str, hint: str) -> None:
+    found = read_document(json.dumps({**PETS, "servers": servers}), prefix="pets", source_url=source)
+    assert found.url == url and hint in found.hint and bool(hint) == bool(found.hint)
+
+
+def test_a_document_that_names_its_address_at_each_path() -> None:
+    item = {"servers": [{"url": "https://lookups.example"}], "get": {}}
+    found = read({"openapi": "3.0.1", "paths": {"/a": item, "/b": item}})
+    assert found.url == "https://lookups.example" and len(found.operations) == 2
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [
@@ -131,8 +240,14 @@ def test_thousands_of_operations_are_read() -> None:
         ({"openapi": "3.1.0", "paths": {"/x": {"get": 5}}}, "no operation"),
         ("[1]", "not an object"),
         ("{", "neither JSON nor YAML"),
-        ("a: &a [1]\nb: *a", "neither JSON nor YAML"),
+        ("a: &a [1]\nb: *a", "aliases"),
         ("{" * 10_000, "neither JSON nor YAML"),
+        ('{"a":' * 10_000, "too deeply"),
+        ("[" * 10_000, "too deeply"),
+        ("a: !!python/object/apply:os.system [ls]", "neither JSON nor YAML"),
+        ("a: !!timestamp 2024-01-31", "neither JSON nor YAML"),
+        ('{"openapi": NaN}', "neither JSON nor YAML"),
+        ('{"openapi": 1e999}', "neither JSON nor YAML"),
         ("x" * (10 * 1024 * 1024 + 1), "larger than"),
     ],
     ids=lambda value: str(value)[:30],
@@ -140,26 +255,3 @@ def test_thousands_of_operations_are_read() -> None:
 def test_what_is_no_document_is_refused_with_words(document: Any, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):
         read(document)
-
-
-def test_arguments_go_where_they_belong() -> None:
-    def says(asked: Asked) -> Said:
-        return Said({"path": asked.path, "params": asked.params, "body": asked.body})
-
-    api = RestProvider(says, Said({}, 401))
-    document = read(PETS)
-
-    async def ask(number: int, arguments: dict[str, Any]) -> Any:
-        async def token(rejected: str | None) -> str:
-            return TOKEN
-
-        return await call_operation(Rest("Pets", base, token=token), document.operations[number], arguments)
-
-    with serve(api) as base:
-        listed = asyncio.run(ask(0, {"limit": 5, "trace": "t1", "tags": None}))
-        made = asyncio.run(ask(1, {"body": {"name": "Rex"}, "trace": "Authorization"}))
-        gone = asyncio.run(ask(2, {"id": "../users?x=1#"}))
-    assert listed["params"] == {"limit": "5"} and api.asked[0].headers["trace"] == "t1"
-    assert made["body"] == {"name": "Rex"} and api.asked[1].headers["authorization"] == f"Bearer {TOKEN}"
-    assert gone["path"] in ("/pets/../users?x=1#", "/pets/..%2Fusers%3Fx%3D1%23") and api.asked[2].method == "DELETE"
-    assert not gone["params"]

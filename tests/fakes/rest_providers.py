@@ -20,6 +20,7 @@ class Asked:
     params: dict[str, str]
     headers: dict[str, str]
     body: dict[str, Any]
+    query: str = ""
 
 
 @dataclass
@@ -47,7 +48,10 @@ class RestProvider:
             content, more = content + message.get("body", b""), message.get("more_body", False)
         headers = {name.decode(): value.decode() for name, value in scope["headers"]}
         params = {name: values[0] for name, values in parse_qs(scope["query_string"].decode()).items()}
-        asked = Asked(scope["method"], scope["path"], params, headers, json.loads(content) if content else {})
+        is_form = headers.get("content-type", "") == "application/x-www-form-urlencoded"
+        sent = parse_qs(content.decode()) if is_form else json.loads(content) if content else {}
+        query = scope["query_string"].decode()
+        asked = Asked(scope["method"], scope["raw_path"].decode(), params, headers, sent, query)
         self.asked.append(asked)
         if headers.get("authorization", "").removeprefix("Bearer ") not in self.tokens:
             said = self._refused
