@@ -1,13 +1,15 @@
-"""OpenAPI documents in the shape of published ones, and Aster's own: each is read, proposed, and called once."""
+"""OpenAPI documents, public ones, some in the shape of such, and Aster's own: each is read, proposed, and called once."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from connectors.openapi.calls import call_operation, read_problem, show_answer
 from connectors.openapi.document import Document, Operation, read_document
@@ -78,6 +80,51 @@ def test_lookups() -> None:
     asked, said = call(named(document, "lookups_fetch_phone_number"), {"country_code": "US"}, **given)
     assert asked.path == "/v1/PhoneNumbers/%2B15108675310" and asked.query == "Type=carrier&Type=caller-name"
     assert said == {"country_code": "US"}
+
+
+PUBLIC = {
+    "figma.yaml": (54, "https://api.figma.com", SignIn("header", header="X-Figma-Token"), 30),
+    "readme.json": (54, "https://api.readme.com/v2", SignIn("api_key"), 23),
+    "stapi.json": (120, "http://stapi.co/api/v1/rest", SignIn(), 30),
+}
+
+
+def public(name: str) -> Document:
+    return read_document(gzip.decompress((DATA / "public" / f"{name}.gz").read_bytes()).decode(), prefix=name[:5])
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_documents_are_read_whole_and_proposed(name: str) -> None:
+    document = public(name)
+    total, url, sign_in, chosen = PUBLIC[name]
+    assert (len(document.operations), document.problems, document.url) == (total, (), url)
+    assert propose_sign_in(document.raw) == sign_in
+    assert len({each.name for each in document.operations if len(each.name) <= 60}) == total
+    proposed = propose_operations(document.operations)
+    assert len(proposed) == chosen and {propose_scope("it", each) for each in proposed} == {"it:read"}
+    for each in document.operations:
+        Draft202012Validator.check_schema(each.schema)
+        assert '"$ref": "#' not in json.dumps(each.schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "arguments", "path", "query", "sent"),
+    [
+        ("figma.yaml", "figma_get_file_nodes", {"file_key": "aB3", "ids": "1:5,1:6", "depth": 2},
+         "/v1/files/aB3/nodes", "ids=1%3A5%2C1%3A6&depth=2", {}),
+        ("figma.yaml", "figma_post_comment", {"file_key": "aB3", "body": {"message": "Nice"}},
+         "/v1/files/aB3/comments", "", {"message": "Nice"}),
+        ("readme.json", "readm_get_changelogs", {"page": 2, "visibility": "public"},
+         "/changelogs", "page=2&visibility=public", {}),
+        ("stapi.json", "stapi_get_animal_search", {"pageNumber": 0, "pageSize": 10},
+         "/animal/search", "pageNumber=0&pageSize=10", {}),
+    ],
+)  # fmt: skip
+def test_operations_of_public_documents_are_called_as_they_say(
+    name: str, tool: str, arguments: dict[str, Any], path: str, query: str, sent: dict[str, Any]
+) -> None:
+    asked, said = call(named(public(name), tool), {"ok": 1}, **arguments)
+    assert (asked.path, asked.query, asked.body, said) == (path, query, sent, {"ok": 1})
 
 
 def test_our_own() -> None:
