@@ -131,7 +131,7 @@ def disable_server(server: McpServer, *, actor: Actor) -> Disabled:
     servers.set_enabled(server, False, actor=actor)
     connections = list(auth.connections.select_related("auth_config__organization", "user")) if auth else []
     outcomes = [disconnect(each, actor=actor) for each in connections]
-    servers.delete_server(server, actor=actor)
+    servers.delete_server(server, actor=actor, by_connectors=True)
     failed = [outcome.words for outcome in outcomes if outcome.outcome != "revoked"]
     return Disabled(len(outcomes) - len(failed), failed)
 

@@ -25,6 +25,7 @@ from integrations.models import (
     McpServer,
     TestStatus,
     Tool,
+    Transport,
     callback_url,
 )
 from integrations.services import disconnection, servers
@@ -90,6 +91,11 @@ class McpServerAdmin(AuditedAdmin[McpServer]):
             raise Http404
         page = "admin:server-edit" if actor_of(request).is_admin else "admin:server"
         return redirect(page, server.slug)
+
+    def has_delete_permission(self, request: HttpRequest, obj: McpServer | None = None) -> bool:
+        # A connector is disabled, on its own page.
+        is_connector = obj is not None and obj.transport == Transport.CONNECTOR
+        return super().has_delete_permission(request, obj) and not is_connector
 
     def delete_with_service(self, request: HttpRequest, obj: McpServer) -> None:
         servers.delete_server(obj, actor=actor_of(request))

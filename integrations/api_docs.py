@@ -177,7 +177,7 @@ PUT_SERVER: Operation = operation(
 )  # fmt: skip
 PUT_SERVER["responses"][201] = CREATE_SERVER["responses"][201]
 DELETE_SERVER: Operation = operation(
-    "delete_server", "Delete an MCP server", tag=SERVERS, errors=(404,), parameters=_SERVER, status=204,
+    "delete_server", "Delete an MCP server", tag=SERVERS, errors=(404, 409), parameters=_SERVER, status=204,
     words="With its tools, and with its auth config if nothing else uses that and nobody is connected.",
 )  # fmt: skip
 DISCOVER: Operation = operation(

@@ -29,7 +29,7 @@ from integrations.services.clients import client_for
 from integrations.services.connections import request_test_token
 from integrations.services.discovery import Discovered, discover_url, hydrate
 from integrations.services.step_up import missing_scopes, want_scopes
-from integrations.services.validation import check_name_free, prepare_auth, prepare_server
+from integrations.services.validation import check_name_free, prepare_auth, prepare_server, refuse_connector
 
 SYNC_EVERY = timedelta(hours=1)
 
@@ -372,9 +372,14 @@ def set_enabled(server: McpServer, enabled: bool, *, actor: Actor) -> None:
             _sync_soon(McpServer.objects.filter(pk=server.pk))
 
 
-def delete_server(server: McpServer, *, actor: Actor) -> None:
-    """Delete a server with its tools, and its auth config when nothing else uses it and nobody is connected."""
+def delete_server(server: McpServer, *, actor: Actor, by_connectors: bool = False) -> None:
+    """Delete a server with its tools, and its auth config when nothing else uses it and nobody is connected.
+
+    Raises Conflict for a connector's: disabling it revokes people's tokens first.
+    """
     actor.require_admin()
+    if not by_connectors:
+        refuse_connector(server)
     with transaction.atomic():
         auth = server.auth_config
         audit.delete_audited(server, actor=actor)

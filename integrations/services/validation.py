@@ -72,6 +72,12 @@ def check_connector(server: McpServer) -> None:
         raise InvalidInput(message, code="is_connector", fields={name: [message] for name in sorted(wrong)})
 
 
+def refuse_connector(server: McpServer) -> None:
+    if server.transport == Transport.CONNECTOR:
+        words = f"{server} is a connector. Disable it under Connectors: that revokes everybody's tokens as well."
+        raise Conflict(words, code="is_connector")
+
+
 def unique_server_name(name: str, *, actor: Actor) -> str:
     """A free name like `name`, for servers whose name nobody chooses."""
     taken = {each.casefold() for each in McpServer.objects.visible_to(actor).values_list("name", flat=True)}

@@ -17,6 +17,7 @@ from integrations.models import McpServer, TestStatus
 from integrations.services import servers
 from integrations.services.catalogue import tools_of
 from integrations.services.consequences import lost_with
+from integrations.services.validation import refuse_connector
 from integrations.views.cards import card_of
 
 Action = Callable[[ActorRequest, McpServer], HttpResponse]
@@ -91,6 +92,7 @@ def delete_server(request: ActorRequest, slug: str) -> HttpResponse:
     """Asks first; everything the server takes with it is named."""
     request.actor.require_admin()
     server = servers.find_server(slug, actor=request.actor)
+    refuse_connector(server)
     if request.method == "POST":
         servers.delete_server(server, actor=request.actor)
         messages.success(request, f"{server} is deleted.")

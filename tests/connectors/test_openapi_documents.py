@@ -1,4 +1,4 @@
-"""OpenAPI documents, public ones, some in the shape of such, and Aster's own: each is read, proposed, and called once."""
+"""OpenAPI documents (public ones, some in their shape, and Aster's own): each is read, proposed, and called once."""
 
 from __future__ import annotations
 

@@ -139,3 +139,15 @@ def test_the_service_itself_refuses(slack: McpServer, alice: Person) -> None:
     with pytest.raises(InvalidInput, match="under Connectors"):
         save_server(by_hand, actor=alice.actor)
     assert kept(alice) == AS_ENABLED and McpServer.objects.count() == 1
+
+
+def test_it_is_not_deleted_past_the_revoking(slack: McpServer, admin: AdminClient, alice: Person) -> None:
+    refused = alice.api().delete(f"{API}/{slack.pk}")
+    assert (refused.status_code, body(refused)["code"]) == (409, "is_connector")
+    assert "Disable it under Connectors" in admin.refused("remove_server", server="slack", confirm="slack")
+    browser = alice.browser()
+    for method in (browser.get, browser.post):
+        assert "Disable it under Connectors" in method("/hub/servers/slack/delete/", follow=True).content.decode()
+    assert browser.post(f"/hub/integrations/mcpserver/{slack.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert "Open Connectors" in browser.get("/hub/servers/slack/").content.decode()
+    assert kept(alice) == AS_ENABLED
