@@ -47,6 +47,9 @@ def states() -> list[RegistrySync]:
 
 
 def due_registries() -> list[str]:
+    """Those to be read now. None at all until somebody has asked for it once: Aster calls nobody by itself."""
+    if not RegistrySync.objects.exists():
+        return []
     now = timezone.now()
     return [state.registry for state in states() if state.attempted_at is None or state.due_at <= now]
 

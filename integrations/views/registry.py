@@ -41,6 +41,7 @@ def search(request: ActorRequest) -> HttpResponse:
         "q_query": urlencode({"q": text}) if text else "",
         "states": states,
         "never_read": not any(state.succeeded_at for state in states),
+        "is_asked_for": any(state.pk for state in states),
         "hosts": {each: urlsplit(each).netloc for each in settings.ASTER_REGISTRIES},
         "is_official": settings.ASTER_REGISTRIES == [settings.OFFICIAL_REGISTRY],
     }

@@ -237,23 +237,38 @@ def test_older_versions_do_not_replace_the_newest(fake: FakeRegistry, registry: 
     assert RegistryEntry.objects.get().version == "1.0.0"
 
 
-def test_two_registries_may_list_the_same_name(fake: FakeRegistry, registry: str, settings: Settings) -> None:
+def test_two_registries_may_list_the_same_name(
+    fake: FakeRegistry, registry: str, alice: Person, settings: Settings
+) -> None:
     with serve(FakeRegistry(entry("com.example/server-0", version="9.0.0"))) as other:
         settings.ASTER_REGISTRIES = [registry, other]
+        registry_sync.request_sync(actor=alice.actor)
         tasks.sync_registries()
         versions = RegistryEntry.objects.filter(name="com.example/server-0").values_list("registry", "version")
         assert dict(versions) == {registry: "1.0.0", other: "9.0.0"}
 
 
-def test_a_dead_registry_does_not_keep_another_from_being_read(registry: str, settings: Settings) -> None:
+def test_a_dead_registry_does_not_keep_another_from_being_read(
+    registry: str, alice: Person, settings: Settings
+) -> None:
     settings.ASTER_REGISTRIES = ["http://127.0.0.1:9", registry]
+    registry_sync.request_sync(actor=alice.actor)
     tasks.sync_registries()
     assert len(names()) == 5
 
 
-def test_nothing_is_asked_before_its_time_or_without_a_registry(
-    fake: FakeRegistry, registry: str, settings: Settings
+def test_nothing_is_asked_before_an_admin_has_asked_for_it(
+    fake: FakeRegistry, registry: str, alice: Person, settings: Settings
 ) -> None:
+    tasks.sync_registries()
+    assert not fake.asked
+    assert "Aster asks no registry until you say so" in alice.browser().get("/hub/registry/").content.decode()
+
+
+def test_nothing_is_asked_before_its_time_or_without_a_registry(
+    fake: FakeRegistry, registry: str, alice: Person, settings: Settings
+) -> None:
+    registry_sync.request_sync(actor=alice.actor)
     tasks.sync_registries()
     asked = len(fake.asked)
     assert asked
