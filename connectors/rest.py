@@ -162,13 +162,18 @@ def problem_of(answer: Answer, words: str = "") -> Problem | None:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds until a limit ends: Retry-After as a number, or when what nothing is left of is reset (GitHub says it in
     seconds, Linear in milliseconds and of two limits)."""
-    if (said := headers.get("retry-after", "")).isdigit():
+    if _is_count(said := headers.get("retry-after", "")):
         return float(said)
     for limit in ("x-ratelimit", "x-ratelimit-requests", "x-ratelimit-complexity"):
-        if headers.get(f"{limit}-remaining") == "0" and (reset := headers.get(f"{limit}-reset", "")).isdigit():
+        if headers.get(f"{limit}-remaining") == "0" and _is_count(reset := headers.get(f"{limit}-reset", "")):
             ends = float(reset) / (1000 if len(reset) > 11 else 1)
             return max(0.0, ends - time.time())
     return None
+
+
+def _is_count(text: str) -> bool:
+    """Digits that make a number one can wait for; some languages have others, and servers send anything."""
+    return text.isascii() and text.isdigit() and len(text) <= 15
 
 
 def _parsed(content: bytes) -> tuple[Any, bool]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import QuerySet
 
-from aster.accounts.access import Actor
+from aster.accounts.access import CONNECT, Actor
+from aster.accounts.models import unique_slug
 from aster.errors import Conflict, InvalidInput, NotFound
 from connectors.base import Connector, Kind
 from connectors.registry import all_connectors, find_connector
-from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, ResourceMode
+from integrations.models import AuthConfig, AuthType, ClientMode, McpServer, PendingAuthorization, ResourceMode
+from integrations.oauth.token_requests import Revocation
 from integrations.services import servers
 from integrations.services.disconnection import disconnect
 from integrations.services.validation import unique_auth_name, unique_server_name
@@ -38,12 +41,18 @@ class Settings:
 
 @dataclass(frozen=True)
 class Disabled:
-    """What came of a connector's connections: how many were revoked at the provider, and what it said to the others."""
+    """What came of a connector's connections: how many were revoked at the provider, and what it said to the others.
+
+    `kept_for` is a server that the sign-in is also for: then nobody was disconnected.
+    """
 
     revoked: int
     not_revoked: list[str]
+    kept_for: str = ""
 
     def __str__(self) -> str:
+        if self.kept_for:
+            return f"{self.kept_for} uses the same sign-in, so people stay connected."
         total = self.revoked + len(self.not_revoked)
         if not total:
             return "Nobody was connected."
@@ -95,7 +104,7 @@ def enable_connector(slug: str, settings: Settings, *, actor: Actor) -> McpServe
     auth = AuthConfig(name=unique_auth_name(connector.name, actor=actor), **fields) if fields else None
     server = McpServer(
         name=unique_server_name(connector.name, actor=actor),
-        slug=slug,
+        slug=unique_slug(slug, McpServer.objects.filter(organization=actor.organization)),
         description=connector.description,
         transport=connector.transport,
         command="" if connector.is_remote else slug,
@@ -127,13 +136,32 @@ def disable_server(server: McpServer, *, actor: Actor) -> Disabled:
     """The same for a connector's server. The switch comes first: nobody connects or calls while it goes on, and if it
     is cut short it can be done again."""
     actor.require_admin()
+    actor.require_scope(CONNECT)
     auth = server.auth_config
     servers.set_enabled(server, False, actor=actor)
-    connections = list(auth.connections.select_related("auth_config__organization", "user")) if auth else []
-    outcomes = [disconnect(each, actor=actor) for each in connections]
+    if auth and (other := auth.servers.exclude(pk=server.pk).first()):
+        servers.delete_server(server, actor=actor, by_connectors=True)
+        return Disabled(0, [], kept_for=other.name)
+    outcomes = _disconnect_all(auth, actor)
     servers.delete_server(server, actor=actor, by_connectors=True)
+    if auth and AuthConfig.objects.filter(pk=auth.pk).exists():
+        # Somebody came back from the provider in between.
+        outcomes += _disconnect_all(auth, actor)
+        servers.delete_auth_config(auth, actor=actor)
     failed = [outcome.words for outcome in outcomes if outcome.outcome != "revoked"]
     return Disabled(len(outcomes) - len(failed), failed)
+
+
+def _disconnect_all(auth: AuthConfig | None, actor: Actor) -> list[Revocation]:
+    """End every grant, and those that people are at the provider for."""
+    if auth is None:
+        return []
+    PendingAuthorization.objects.filter(auth_config=auth).delete()
+    outcomes = []
+    for each in auth.connections.select_related("auth_config__organization", "user"):
+        with suppress(NotFound):  # its person disconnected meanwhile
+            outcomes.append(disconnect(each, actor=actor))
+    return outcomes
 
 
 def _auth_fields(connector: Connector) -> dict[str, Any]:
@@ -152,9 +180,17 @@ def _auth_fields(connector: Connector) -> dict[str, Any]:
     return {**own, **connector.auth}
 
 
+def _api_url(url: str) -> str:
+    """Paths are added at its end."""
+    if "?" in url or "#" in url:
+        words = "Leave out what follows the ? or # in the address."
+        raise InvalidInput(words, fields={"url": [words]})
+    return url
+
+
 def _apply(settings: Settings, server: McpServer, auth: AuthConfig | None) -> None:
     if settings.url is not None:
-        server.url = settings.url
+        server.url = _api_url(settings.url)
     if settings.is_enabled is not None:
         server.is_enabled = settings.is_enabled
     for name in AUTH_SETTINGS:

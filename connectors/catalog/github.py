@@ -33,7 +33,7 @@ github = Connector(
     scopes={"repo": "Repositories and issues, private ones too"},
     auth={"authorization_url": "https://github.com/login/oauth/authorize",
           "token_url": "https://github.com/login/oauth/access_token",
-          "revocation_url": "https://api.github.com/applications/{client_id}/grant", "preset": "github"},
+          "revocation_url": "https://api.github.com/applications/{client_id}/token", "preset": "github"},
 )  # fmt: skip
 
 

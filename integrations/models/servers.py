@@ -93,7 +93,13 @@ class McpServer(AuditedModel):
     class Meta:
         ordering = [Lower("name"), "id"]
         verbose_name = "MCP server"
-        constraints = [models.UniqueConstraint(fields=["organization", "slug"], name="server_slug_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["organization", "slug"], name="server_slug_once"),
+            models.UniqueConstraint(
+                fields=["organization", "source"], condition=models.Q(source__startswith="catalog:"),
+                name="connector_enabled_once", violation_error_message="This connector is enabled already.",
+            ),
+        ]  # fmt: skip
 
     def __str__(self) -> str:
         return self.name

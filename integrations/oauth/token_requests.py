@@ -190,8 +190,8 @@ def revoke(
     try:
         if CLIENT_ID in url:
             if token_type_hint == "refresh_token":
-                return Revocation("unsupported", "The access token ends the grant.")
-            answer = _delete_grant(endpoint, url, token, http)
+                return Revocation("unsupported", "Only access tokens are deleted there.")
+            answer = _delete_token(endpoint, url, token, http)
         else:
             body, _headers = prepare_revoke_token_request(token, token_type_hint)
             url, headers, signed = _sign(endpoint, url, body)
@@ -201,8 +201,8 @@ def revoke(
     return _read_revocation(answer, [token, endpoint.client_secret])
 
 
-def _delete_grant(endpoint: TokenEndpoint, url: str, token: str, http: Http) -> Answer:
-    """Delete an app's authorization (https://docs.github.com/rest/apps/oauth-applications#delete-an-app-authorization)."""
+def _delete_token(endpoint: TokenEndpoint, url: str, token: str, http: Http) -> Answer:
+    """Delete an app's token (https://docs.github.com/rest/apps/oauth-applications#delete-an-app-token)."""
     pair = base64.b64encode(f"{endpoint.client_id}:{endpoint.client_secret or ''}".encode()).decode()
     headers = {"authorization": f"Basic {pair}", "content-type": "application/json"}
     url = url.replace(CLIENT_ID, quote(endpoint.client_id, safe=""))

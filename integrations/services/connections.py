@@ -15,7 +15,7 @@ from aster.accounts import audit
 from aster.accounts.access import CONNECT, Actor
 from aster.accounts.models import User
 from aster.celery import enqueue
-from aster.errors import InvalidInput, NotAllowed, NotFound, UpstreamError
+from aster.errors import Conflict, InvalidInput, NotAllowed, NotFound, UpstreamError
 from integrations.models import (
     AuthConfig,
     AuthType,
@@ -104,6 +104,9 @@ def require_may_connect(auth: AuthConfig, actor: Actor) -> None:
     """Whether this person may sign in at `auth` at all (features K3)."""
     if not auth.allow_end_user_auth and not actor.is_admin:
         raise NotAllowed(f"Members cannot connect accounts at {auth}. Ask an admin.", code="connecting_off")
+    switches = set(auth.servers.values_list("is_enabled", flat=True))
+    if switches == {False}:
+        raise Conflict(f"What {auth} is for is switched off. An admin can switch it on.", code="server_disabled")
 
 
 def _is_connected(auth: AuthConfig | None, actor: Actor) -> bool:

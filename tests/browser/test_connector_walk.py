@@ -86,7 +86,7 @@ def enable(hub: Page, aster: str, admin: Person, name: str, base: str) -> None:
     hub.get_by_label("Address of the API").fill(f"{base}/v1" if name == "Notion" else base)
     hub.get_by_label("Authorization URL").fill(f"{base}/authorize")
     hub.get_by_label("Token URL").fill(f"{base}/token")
-    revocation = "/applications/{client_id}/grant" if name == "GitHub" else "/revoke"
+    revocation = "/applications/{client_id}/token" if name == "GitHub" else "/revoke"
     hub.get_by_label("Revocation URL").fill(f"{base}{revocation}")
     hub.get_by_role("button", name="Enable").click()
     expect(hub.get_by_text(f"{name} is enabled.")).to_be_visible()

@@ -195,3 +195,10 @@ class TestAnyProvider:
         with pytest.raises(ValueError, match="do not fit"):
             slack.call("search_messages", **arguments)
         assert not slack.api.asked
+
+
+@pytest.mark.parametrize("said", ["²", "9" * 400, "-1", "soon"])
+def test_a_limit_that_says_nonsense_is_a_limit_all_the_same(github: Desk, said: str) -> None:
+    github.api.next_answers = [Said({"message": "Slow down"}, 429, {"retry-after": said})] * 3
+    error = github.error("list_repos")
+    assert (error.code, "Try again later" in error.message) == ("rate_limited", True)

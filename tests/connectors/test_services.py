@@ -11,10 +11,11 @@ from agents.models import Agent
 from agents.runtime.session import call_once
 from agents.services.agents import save_agent
 from aster.accounts.models import AuditEvent
-from aster.errors import Conflict, ConnectionRequired, InvalidInput, NotAllowed, NotFound
+from aster.errors import AsterError, Conflict, ConnectionRequired, InvalidInput, NotAllowed, NotFound
 from connectors.services import Settings, disable_connector, enable_connector, find_enabled, update_connector
-from integrations.models import AuthConfig, Connection, ConnectionStatus, McpServer
+from integrations.models import AuthConfig, Connection, ConnectionStatus, McpServer, PendingAuthorization
 from integrations.services.connections import begin_connection
+from integrations.services.servers import save_server
 from tests.conftest import Person
 from tests.fakes.mcp_servers import serve
 from tests.fakes.rest_providers import TOKEN, RestProvider, slack_api
@@ -145,3 +146,50 @@ def test_disabling_ends_every_connection_and_says_what_happened(
     assert outcome.revoked + len(outcome.not_revoked) == 2
     assert not McpServer.objects.exists() and not Connection.objects.exists() and not AuthConfig.objects.exists()
     assert AuditEvent.objects.filter(action="disconnected").count() == 2
+
+
+# --- Disabling, and what may happen meanwhile -------------------------------------------------------------------------
+
+
+def test_a_key_that_may_not_disconnect_changes_nothing(slack: McpServer, alice: Person) -> None:
+    answer = alice.api("aster:manage").delete("/api/v1/connectors/slack")
+    assert answer.status_code == 403
+    slack.refresh_from_db()
+    assert slack.is_enabled
+
+
+def test_who_is_at_the_provider_while_it_is_disabled_comes_back_to_nothing(slack: McpServer, alice: Person) -> None:
+    begin_connection(slack.auth_config, actor=alice.actor)
+    assert PendingAuthorization.objects.exists()
+    disable_connector("slack", actor=alice.actor)
+    assert not PendingAuthorization.objects.exists() and not AuthConfig.objects.exists()
+
+
+def test_nobody_connects_to_what_is_switched_off(slack: McpServer, alice: Person) -> None:
+    update_connector("slack", Settings(is_enabled=False), actor=alice.actor)
+    with pytest.raises(Conflict, match="switched off"):
+        begin_connection(find_enabled("slack", actor=alice.actor).auth_config, actor=alice.actor)
+
+
+def test_a_sign_in_that_another_server_uses_is_kept(slack: McpServer, alice: Person) -> None:
+    connect(alice, slack)
+    other = McpServer(name="Other", url="http://127.0.0.1:9/mcp", auth_config=slack.auth_config)
+    save_server(other, actor=alice.actor, test=False)
+    assert "Other uses the same sign-in" in str(disable_connector("slack", actor=alice.actor))
+    assert Connection.objects.count() == 1 and McpServer.objects.get() == other
+
+
+def test_a_slug_that_is_taken_does_not_keep_it_from_being_enabled_once(alice: Person) -> None:
+    save_server(McpServer(name="Mine", slug="slack", url="http://127.0.0.1:9/mcp"), actor=alice.actor, test=False)
+    assert enable_connector("slack", APP, actor=alice.actor).slug == "slack-2"
+    again = McpServer(name="Again", url="http://127.0.0.1:9/mcp", source="catalog:slack")
+    with pytest.raises(AsterError, match="enabled already"):
+        save_server(again, actor=alice.actor, test=False)
+
+
+def test_an_address_with_a_query_is_refused(alice: Person) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        enable_connector(
+            "slack", Settings(client_id="a", client_secret="b", url="https://x.test/?a=b"), actor=alice.actor
+        )
+    assert "url" in caught.value.fields and not McpServer.objects.exists()

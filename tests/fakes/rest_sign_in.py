@@ -38,7 +38,7 @@ class SignIn:
                 Route("/authorize", self._consent, methods=["GET", "POST"]),
                 Route("/token", self._token, methods=["POST"]),
                 Route("/revoke", self._revoke, methods=["POST"]),
-                Route(f"/applications/{CLIENT_ID}/grant", self._delete_grant, methods=["DELETE"]),
+                Route(f"/applications/{CLIENT_ID}/token", self._delete_token, methods=["DELETE"]),
                 Mount("/", api),
             ]
         )
@@ -69,7 +69,7 @@ class SignIn:
         form = await request.form()
         return self._end(str(form["token"]), JSONResponse({"ok": True, "revoked": True}))
 
-    async def _delete_grant(self, request: Request) -> Response:
+    async def _delete_token(self, request: Request) -> Response:
         if not self._knows(request, {}):
             return JSONResponse({"message": "Not Found"}, 404)
         return self._end(json.loads(await request.body())["access_token"], Response(status_code=204))

@@ -209,10 +209,10 @@ def test_a_revocation_is_authenticated_and_says_which_token_it_is() -> None:
     assert wire.requests[0].headers["content-type"] == "application/x-www-form-urlencoded"
 
 
-def test_githubs_grants_are_deleted_by_their_access_token() -> None:
-    wire = Wire({"https://api.github.test/applications/a%2Fb/grant": httpx2.Response(204)})
+def test_githubs_tokens_are_deleted_as_it_wants_it() -> None:
+    wire = Wire({"https://api.github.test/applications/a%2Fb/token": httpx2.Response(204)})
     client = endpoint(client_id="a/b", client_secret="s")
-    url = "https://api.github.test/applications/{client_id}/grant"
+    url = "https://api.github.test/applications/{client_id}/token"
     outcomes = [
         revoke(client, url=url, token="t-1", token_type_hint=hint, http=wire.http).outcome
         for hint in ("refresh_token", "access_token")
