@@ -49,6 +49,12 @@ class TokenSet:
     scope: str | None = None
     id_token: str | None = field(default=None, repr=False)
 
+    @property
+    def scopes(self) -> list[str] | None:
+        """What was granted; None if the provider did not say. Scopes are separated by spaces (RFC 6749 §3.3), at GitHub
+        and Slack by commas."""
+        return None if self.scope is None else self.scope.replace(",", " ").split()
+
     def merged_with(self, previous: TokenSet) -> TokenSet:
         """This answer to a refresh, with what it may leave out because it stays as it was (RFC 6749 §5.1, §6)."""
         return replace(

@@ -321,7 +321,7 @@ def _store_grant(grant: Connection, answer: tokens.TokenSet, asked: list[str], *
         "id_token": answer.id_token or "",
         "expires_at": answer.expires_at,
         # An omitted scope means that all that was asked for was granted (RFC 6749 §5.1).
-        "scopes": answer.scope.split() if answer.scope is not None else list(asked),
+        "scopes": list(asked) if answer.scopes is None else answer.scopes,
         "requested_scopes": list(asked),
         "wanted_scopes": [],
         "status": ConnectionStatus.CONNECTED,

@@ -280,7 +280,7 @@ def stored_values(held: Connection, answer: tokens.TokenSet) -> dict[str, Any]:
         "refresh_token": merged.refresh_token or "",
         **({"id_token": merged.id_token} if merged.id_token else {}),
         "expires_at": merged.expires_at,
-        "scopes": merged.scope.split() if merged.scope else held.scopes,
+        "scopes": merged.scopes or held.scopes,
         "generation": held.generation + 1,
         "refresh_at": next_refresh(now, merged.expires_at, can_refresh=held.can_refresh),
         "refreshed_at": now,

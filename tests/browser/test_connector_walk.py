@@ -61,7 +61,9 @@ def test_from_the_catalogue_to_a_call_with_ones_own_token_and_back(
         assert not result.is_error and expected in str(result.structured_content)
         (token,) = provider.issued
         assert api.asked[-1].headers["authorization"] == f"Bearer {token}"
-        assert Connection.objects.get().user == bob.user
+        connection = Connection.objects.get()
+        assert connection.user == bob.user
+        assert connection.scopes == server.auth_config.scopes  # Slack lists them with commas
 
         hub.goto(f"{aster}/hub/connectors/{server.slug}/disable/")
         expect(hub.get_by_text("1 connected account will be disconnected.")).to_be_visible()
