@@ -206,6 +206,7 @@ class TestApi:
         assert [(each["name"], each["server"]) for each in found] == [("com.example/keyed", None)]
         detail = body(client.get(f"{API}/{row.pk}"))
         assert [ask["key"] for ask in detail["ways"][0]["asks"]] == ["api_key", "X-Region", "X-Debug"]
+        assert detail["ways"][0]["fixed"] == [{"name": "X-Client", "value": "aster"}]
         made = client.post(f"{API}/{row.pk}/add", {"remote": 0, "values": {"api_key": KEY}, "name": "Mine"})
         assert made.status_code == 201 and body(made)["slug"] == "mine" and "canary" not in made.content.decode()
         assert body(client.get(f"{API}/{row.pk}"))["server"] == "mine"
