@@ -26,7 +26,7 @@ _ASK = {
 }
 _WAY = {
     **{"key": "remote-0", "kind": "streamable-http", "address": "https://weather.example.com/mcp", "problem": None},
-    "asks": [_ASK],
+    **{"asks": [_ASK], "fixed": [{"name": "X-Client", "value": "aster"}]},
 }
 
 SEARCH_REGISTRY: Operation = operation(
@@ -39,7 +39,7 @@ SEARCH_REGISTRY: Operation = operation(
 GET_REGISTRY_ENTRY: Operation = operation(
     "get_registry_entry", "Get an entry of the registry", tag=TAG, errors=(404,),
     parameters=(id_parameter("entry"),),
-    words="With each way to reach the server, what it asks for, and why it cannot be added if so.",
+    words="With each way to reach the server, what it asks for or sends unasked, and why it cannot be added if so.",
     response=EntryDetailOut, example={**_ENTRY, "ways": [_WAY]},
 )  # fmt: skip
 ADD_FROM_REGISTRY: Operation = operation(

@@ -63,12 +63,18 @@ class AskOut(serializers.Serializer[Any]):
     choices = serializers.ListField(child=serializers.CharField(), help_text="Empty: anything goes")
 
 
+class FixedOut(serializers.Serializer[Any]):
+    name = serializers.CharField()
+    value = serializers.CharField()
+
+
 class WayOut(serializers.Serializer[Any]):
     key = serializers.CharField(help_text="remote-0 for the first of its remotes, package-0 of its packages")
     kind = serializers.CharField(help_text="streamable-http, sse, npm, pypi, …")
     address = serializers.CharField(help_text="The address as a template, or the whole command")
     problem = serializers.CharField(allow_null=True, help_text="Why it cannot be added; null if it can")
     asks = AskOut(many=True)
+    fixed = FixedOut(many=True, help_text="Headers or variables that are sent without asking, as the entry says")
 
 
 class EntryOut(serializers.Serializer[Any]):
@@ -115,7 +121,10 @@ def show_way(way: Way) -> dict[str, Any]:
          "choices": list(each.choices)}
         for each in way.asks
     ]  # fmt: skip
-    return {"key": way.key, "kind": way.kind, "address": way.address, "problem": way.problem or None, "asks": asks}
+    return {
+        "key": way.key, "kind": way.kind, "address": way.address, "problem": way.problem or None, "asks": asks,
+        "fixed": [{"name": name, "value": value} for name, value in way.fixed],
+    }  # fmt: skip
 
 
 def add_entry(row: RegistryEntry, body: dict[str, Any], actor: Actor) -> servers.Saved:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def _add(actor: Actor, options: dict[str, Any], out: Output) -> None:
     if row.status == "deprecated":
         out.say(f"This entry is deprecated. {row.status_message}".strip(), style="yellow")
     if options["dry_run"]:
-        _show_draft(draft, out)
+        _show_draft(draft, way, out)
         return
     saved = servers.save_server(draft.server, actor=actor, auth=draft.auth)
     server = saved.server
@@ -108,12 +109,17 @@ def _add(actor: Actor, options: dict[str, Any], out: Output) -> None:
     })  # fmt: skip
 
 
-def _show_draft(draft: Draft, out: Output) -> None:
+def _show_draft(draft: Draft, way: Way, out: Output) -> None:
     server, auth = draft.server, draft.auth
+
+    def shown(values: Mapping[str, str]) -> dict[str, str]:
+        """What the entry fixes is for everybody to see; what was filled in may be secret."""
+        return {name: text if (name, text) in way.fixed else REDACTED for name, text in values.items()}
+
     facts: dict[str, Any] = {
         "name": server.name, "slug": server.slug, "source": server.source, "transport": str(server.transport),
-        "url": server.url, "command": server.command, "args": server.args, "env": dict.fromkeys(server.env, REDACTED),
-        "auth_type": str(server.auth_type), "headers": dict.fromkeys(auth.custom_headers, REDACTED) if auth else {},
+        "url": server.url, "command": server.command, "args": server.args, "env": shown(server.env),
+        "auth_type": str(server.auth_type), "headers": shown(auth.custom_headers) if auth else {},
         "token": REDACTED if auth and auth.token else "", "scopes": auth.scopes if auth else [],
         "tool_scopes": server.tool_scopes,
     }  # fmt: skip

@@ -10,11 +10,22 @@ import shlex
 from dataclasses import dataclass
 
 from integrations.registry.entries import Argument, Package
-from integrations.registry.inputs import Blanks, Filled
+from integrations.registry.inputs import Blanks, Filled, operators_problem
 
-_NPM = re.compile(r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*", re.IGNORECASE)
+_NPM = re.compile(r"(@[a-z0-9~][a-z0-9._~-]*/)?[a-z0-9~][a-z0-9._~-]*", re.IGNORECASE | re.ASCII)
 _PYPI = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+!_-]*")
+# With its dashes, says the schema; the value is an argument of its own.
+_FLAG = re.compile(r"--?[A-Za-z0-9][A-Za-z0-9_.-]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# What decides which code is fetched, from where and over whom, and what runs before it: for the operator to set.
+_OPERATORS_OWN = re.compile(
+    r"(npm|pnpm|yarn|corepack|uv|pip|conda|ld|dyld|xdg|openssl)_.*|python.*|node_(?!env$).*"
+    r"|git_(ssh|ssl|config|exec|proxy|askpass|template).*|(ssl|curl|requests)_(ca|cert)_.*|sslkeylogfile|curl_home|netrc"
+    r"|path|home|prefix|shell|env|bash_env|ifs|tmpdir|te?mp|virtual_env|gconv_path|glibc_tunables|hostaliases"
+    r"|((https?|ftp|all|no|wss?|socks)_)?proxy",
+    re.IGNORECASE,
+)
 _HOMES = {"npm": "https://registry.npmjs.org", "pypi": "https://pypi.org"}
 _HARMLESS = {"npm": ("-y", "--yes"), "pypi": ()}
 
@@ -68,9 +79,23 @@ def command_of(package: Package) -> Command | str:
     extra = [(each.flag or each.input.value or each.input.name) for each in package.runtime_arguments]
     if package.has_more or any(each not in _HARMLESS[kind] for each in extra):
         return "It asks for arguments of the program that runs it. Add it by hand if you trust them."
+    if problem := _problem_of_inputs(package):
+        return problem
     if kind == "npm":
         return Command("npx", ("-y", f"{name}@{version}"), package.arguments)
     return Command("uvx", (f"{name}=={version}",), package.arguments)
+
+
+def _problem_of_inputs(package: Package) -> str:
+    for flag in filter(None, (argument.flag for argument in package.arguments)):
+        if not _FLAG.fullmatch(flag):
+            return f"Its argument {flag[:40]} is not written as a flag is. Add it by hand if you trust it."
+    for name in (variable.name for variable in package.environment):
+        if not _VARIABLE.fullmatch(name):
+            return f"{name[:40]} is no name that a variable of the environment can have."
+        if _OPERATORS_OWN.fullmatch(name):
+            return f"It sets {name[:40]}, which decides what runs and where it comes from. That is for the operator."
+    return operators_problem([*package.environment, *(argument.input for argument in package.arguments)])
 
 
 def blanks_of_package(package: Package) -> Blanks:

@@ -42,10 +42,9 @@ class Blanks:
         if given.value is not None and not given.variables:
             return  # fixed
         if given.value is not None:
-            for variable in given.variables:
-                if f"{{{variable.name}}}" in given.value:
-                    secret = variable.is_secret or given.is_secret
-                    self.add(given.name, replace(variable, is_secret=secret, variables=()), kind)
+            for variable in _used(given):
+                secret = variable.is_secret or given.is_secret
+                self.add(given.name, replace(variable, is_secret=secret, variables=()), kind)
             return
         self._place(owner, _without_operators(given), kind)
 
@@ -63,8 +62,34 @@ class Blanks:
 
 def _without_operators(given: Input) -> Input:
     """Without suggestions that name a variable of Aster's machine: an entry must not talk anybody into sending one."""
-    default = "" if "${" in given.default else given.default
-    return replace(given, default=default, choices=tuple(each for each in given.choices if "${" not in each))
+    default, placeholder = ("" if "${" in text else text for text in (given.default, given.placeholder))
+    choices = tuple(each for each in given.choices if "${" not in each)
+    return replace(given, default=default, placeholder=placeholder, choices=choices)
+
+
+def operators_problem(given: Iterable[Input]) -> str:
+    """Why none of these inputs may be used: one has a variable of Aster's machine in its name or in what is fixed."""
+    for each in given:
+        fixed = [each.name, each.value or "", *(variable.value or "" for variable in each.variables)]
+        if any("${" in text for text in fixed):
+            return _puts("${…}", each.name)
+    return ""
+
+
+def _puts(found: str, name: str) -> str:
+    words = f"The entry puts {found[:60]}, a variable of Aster's own machine, into {name[:60]}. It is not used."
+    return f"{words} Add the server by hand if you trust it."
+
+
+def fixed_text(given: Input) -> str:
+    """What an input always comes to; empty if it sends nothing, or if any of it is asked for."""
+    if given.value is None or any(each.value is None for each in _used(given)):
+        return ""
+    return Filled(Blanks(), {}).from_template(given, given.value)
+
+
+def _used(given: Input) -> list[Input]:
+    return [each for each in given.variables if f"{{{each.name}}}" in (given.value or "")]
 
 
 def blanks_of_remote(remote: Remote) -> Blanks:
@@ -93,16 +118,11 @@ class Filled:
 
     def text(self, given: Input) -> str:
         """What an input comes to; empty if it is optional and was left out."""
-        if given.value is None:
-            filled = self._value("", given.name)
-        elif not given.variables:
-            filled = given.value
-        else:
-            filled = self._from_template(given, given.value)
-        self._refuse_operators(given.name, filled)
+        filled = self._value("", given.name) if given.value is None else self.from_template(given, given.value)
+        self._refuse_operators(given, filled)
         return filled
 
-    def _from_template(self, given: Input, template: str) -> str:
+    def from_template(self, given: Input, template: str) -> str:
         fixed = {each.name: each.value for each in given.variables}
         used = [name for name in dict.fromkeys(_PLACE.findall(template)) if name in fixed]
         values = {name: fixed[name] or self._value(given.name, name) for name in used}
@@ -114,11 +134,12 @@ class Filled:
     def _value(self, owner: str, name: str) -> str:
         return self.values.get(self.blanks.key_of(owner, name), "")
 
-    def _refuse_operators(self, name: str, filled: str) -> None:
+    def _refuse_operators(self, given: Input, filled: str) -> None:
+        """Halves that an entry gives may come together to a variable. One that was entered here may stay."""
+        entered = [self._value("", given.name), *(self._value(given.name, each.name) for each in given.variables)]
         for found in _OPERATORS.findall(filled):
-            if not any(found in value for value in self.values.values()):
-                words = f"The entry puts {found[:60]}, a variable of Aster's own machine, into {name}. It is not used."
-                raise InvalidInput(f"{words} Add the server by hand if you trust it.", code="odd_entry")
+            if not any(found in value for value in entered):
+                raise InvalidInput(_puts(found, given.name), code="odd_entry")
 
 
 def fill(blanks: Blanks, given: Mapping[str, str]) -> Filled:

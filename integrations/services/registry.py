@@ -175,6 +175,11 @@ class Notice:
     def has_newer(self) -> bool:
         return self.entry.status != EntryStatus.DELETED and self.entry.version != self.added_version
 
+    @property
+    def can_be_shown(self) -> bool:
+        """Whether the entry has a page: those of a registry that was taken off the list have none."""
+        return self.entry.registry in settings.ASTER_REGISTRIES
+
     def as_json(self) -> dict[str, Any]:
         entry = self.entry
         return {

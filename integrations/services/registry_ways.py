@@ -11,7 +11,16 @@ from aster.errors import InvalidInput, NotFound
 from integrations.models import McpServer, RegistryEntry, Transport
 from integrations.registry.commands import Command, blanks_of_package, command_of
 from integrations.registry.entries import Input, Package, Remote, packages_of, remotes_of
-from integrations.registry.inputs import Blank, Blanks, Filled, blanks_of_remote, fill, secret_in
+from integrations.registry.inputs import (
+    Blank,
+    Blanks,
+    Filled,
+    blanks_of_remote,
+    fill,
+    fixed_text,
+    operators_problem,
+    secret_in,
+)
 from integrations.services.targets import is_reserved_header
 
 TRANSPORTS = {"streamable-http": Transport.STREAMABLE_HTTP, "sse": Transport.SSE}
@@ -45,7 +54,7 @@ class Way:
     def fixed(self) -> list[tuple[str, str]]:
         """What is sent without asking, to be shown before anybody adds it."""
         given = self.remote.headers if self.remote else self.package.environment if self.package else ()
-        return [(each.name, each.value or "") for each in given if each.value is not None and not each.variables]
+        return [(each.name, text) for each in given if (text := fixed_text(each))]
 
 
 def ways_of(entry: RegistryEntry) -> list[Way]:
@@ -74,7 +83,7 @@ def find_way(entry: RegistryEntry, key: str = "") -> Way:
 def _remote_way(number: int, remote: Remote) -> Way:
     remote = replace(remote, headers=tuple(each for each in remote.headers if not is_reserved_header(each.name)))
     blanks = blanks_of_remote(remote)
-    problem = ""
+    problem = operators_problem([Input("its address", value=remote.url), *remote.variables, *remote.headers])
     if secret := secret_in(blanks.found, "address"):
         problem = (
             f"Its address holds a secret ({secret}). Addresses are shown to everybody, so Aster keeps none in them."

@@ -83,6 +83,7 @@ def test_a_dry_run_shows_everything_but_secrets_and_stores_nothing(
     words = ("add", str(row.pk), "--set", "api_key=env:WEATHER_KEY", "--dry-run")
     said, _ = run(*words)
     assert guarded_url in said and "X-Region: [REDACTED]" in said and "canary" not in said
+    assert "X-Client: aster" in said  # fixed by the entry
     told, _ = run_json(*words)
     assert told["would_store"]["auth_type"] == "BEARER" and "canary" not in json.dumps(told)
     assert not McpServer.objects.exists() and not AuthConfig.objects.exists()

@@ -242,10 +242,11 @@ class TestTemplates:
         for row in (fixed, joined):
             with pytest.raises(InvalidInput, match="a variable of Aster's own machine"):
                 add_from_entry(row, "", {}, actor=alice.actor)
+        assert "into X-A" in ways_of(fixed)[0].problem  # shown before anything is filled in
         suggested = put(entry("com.example/c", remotes=[remote(open_url, headers=[
-            {"name": "X-A", "default": stolen, "choices": [stolen, "b"]}])]))  # fmt: skip
+            {"name": "X-A", "default": stolen, "choices": [stolen, "b"], "placeholder": stolen}])]))  # fmt: skip
         blank = find_way(suggested).asks[0]
-        assert (blank.input.default, blank.choices) == ("", ("b",))
+        assert (blank.input.default, blank.choices, blank.input.placeholder) == ("", ("b",), "")
 
     def test_an_admin_may_name_one(self, alice: Person, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
         settings.ASTER_ENV_VARS = ["WEATHER_KEY"]
@@ -277,65 +278,6 @@ class TestTemplates:
         row = remote_entry(open_url, headers=[{"name": "X-A"}])
         with pytest.raises(InvalidInput):
             add_from_entry(row, "", {"X-A": "a\r\nHost: b"}, actor=alice.actor)
-
-
-class TestPackages:
-    def test_they_are_shown_with_their_command_and_refused_while_commands_are_off(self, alice: Person) -> None:
-        named = {"type": "named", "name": "--mode", "default": "local"}
-        arguments = [named, {"type": "positional", "valueHint": "dir"}]
-        row = put(entry("com.example/it", packages=[npm(packageArguments=arguments)]))
-        way = ways_of(row)[0]
-        assert way.address == "npx -y @example/weather-mcp@1.2.3 --mode <mode> <dir>"
-        with pytest.raises(InvalidInput, match="Local commands are off"):
-            add_from_entry(row, "", {}, actor=alice.actor)
-
-    def test_one_that_the_operator_allows_is_filled_in(self, alice: Person, settings: Settings) -> None:
-        settings.ASTER_STDIO_COMMANDS = ["npx"]
-        environment = [{"name": "API_KEY", "isRequired": True, "isSecret": True}, {"name": "UNITS", "default": "C"}]
-        arguments = [{"type": "named", "name": "--dir", "isRequired": True}, {"type": "positional", "value": "run"}]
-        row = put(entry("com.example/it", packages=[npm(environmentVariables=environment, packageArguments=arguments)]))
-        draft = draft_server(row, "", {"API_KEY": KEY, "--dir": "/a b"}, actor=alice.actor)
-        assert (draft.server.command, draft.auth) == ("npx", None)
-        assert draft.server.args == ["-y", "@example/weather-mcp@1.2.3", "--dir", "/a b", "run"]
-        assert draft.server.env == {"API_KEY": KEY, "UNITS": "C"}
-        with pytest.raises(InvalidInput, match="--dir: This is needed"):
-            draft_server(row, "", {"API_KEY": KEY}, actor=alice.actor)
-
-    @pytest.mark.parametrize(
-        ("changes", "problem"),
-        [
-            ({"registryType": "oci"}, "npm and PyPI only"),
-            ({"transport": {"type": "streamable-http", "url": "http://localhost:1/"}}, "listens on an address"),
-            ({"registryBaseUrl": "https://evil.test"}, "where Aster does not fetch packages"),
-            ({"identifier": "--registry=https://evil.test"}, "not one that a package can have"),
-            ({"identifier": "file:../x"}, "not one that a package can have"),
-            ({"version": ""}, "names no version"),
-            ({"version": "1.0 && rm"}, "names no version"),
-            (
-                {"runtimeArguments": [{"type": "positional", "value": "--script-shell=evil"}]},
-                "arguments of the program",
-            ),
-            ({"packageArguments": [{"type": "curious"}]}, "arguments of the program"),
-            (
-                {"packageArguments": [{"type": "named", "name": "--key", "isSecret": True}]},
-                "Everybody on the machine sees arguments",
-            ),
-        ],
-    )
-    def test_what_cannot_be_run_is_explained(
-        self, alice: Person, settings: Settings, changes: dict[str, Any], problem: str
-    ) -> None:
-        settings.ASTER_STDIO_COMMANDS = ["npx", "uvx"]
-        row = put(entry("com.example/it", packages=[npm(**changes)]))
-        with pytest.raises(InvalidInput, match=problem):
-            add_from_entry(row, "", {}, actor=alice.actor)
-
-    def test_pypi_runs_with_uvx(self, settings: Settings) -> None:
-        settings.ASTER_STDIO_COMMANDS = ["npx"]
-        package = npm("weather-mcp", registryType="pypi", registryBaseUrl="https://pypi.org", version="0.5.0")
-        way = ways_of(put(entry("com.example/it", packages=[package])))[0]
-        assert way.address == "uvx weather-mcp==0.5.0"
-        assert "has not allowed the command uvx" in way.problem
 
 
 class TestAfterwards:

@@ -170,6 +170,18 @@ class TestPages:
         page = text_of(bob.browser().get("/hub/servers/w/"))
         assert "Use the other one" in page and "Show the entry" not in page
 
+    def test_the_notice_leads_to_the_entry_as_long_as_its_registry_is_read(
+        self, alice: Person, settings: Settings
+    ) -> None:
+        row = put(weather())
+        fields = {"name": "W", "slug": "w", "url": "https://a.test", "source": f"registry:{row.name}@0.9 ({ANYWHERE})"}
+        McpServer.objects.create(organization=alice.organization, **fields)
+        browser = alice.browser()
+        assert f'href="{PAGE}{row.pk}/"' in html_of(browser.get("/hub/servers/w/"))
+        settings.ASTER_REGISTRIES = []
+        page = browser.get("/hub/servers/w/")
+        assert "A newer version is listed" in text_of(page) and f"{PAGE}{row.pk}/" not in html_of(page)
+
     def test_members_do_not_get_in(self, bob: Person) -> None:
         row = put(weather())
         browser = bob.browser()
@@ -194,6 +206,7 @@ class TestApi:
         assert [(each["name"], each["server"]) for each in found] == [("com.example/keyed", None)]
         detail = body(client.get(f"{API}/{row.pk}"))
         assert [ask["key"] for ask in detail["ways"][0]["asks"]] == ["api_key", "X-Region", "X-Debug"]
+        assert detail["ways"][0]["fixed"] == [{"name": "X-Client", "value": "aster"}]
         made = client.post(f"{API}/{row.pk}/add", {"remote": 0, "values": {"api_key": KEY}, "name": "Mine"})
         assert made.status_code == 201 and body(made)["slug"] == "mine" and "canary" not in made.content.decode()
         assert body(client.get(f"{API}/{row.pk}"))["server"] == "mine"
