@@ -78,6 +78,9 @@ def client(alice: Person, settings: Settings) -> Everywhere:
     task = {"name": "Report", "agent_id": agent.json()["id"], "prompt": "Report.", "every_seconds": 3600}
     assert made.post("/api/v1/schedules", task).status_code == 201
     assert made.post("/api/v1/connectors/notion", {"client_id": "a", "client_secret": "b"}).status_code == 201
+    pets = json.dumps({"openapi": "3.1.0", "info": {"title": "Pets"}, "paths": {"/pets": {"get": {}}}})
+    described = {"document": pets, "name": "Pets", "url": "http://127.0.0.1:9/v1", "sign_in": "none"}
+    assert made.post("/api/v1/connectors/openapi", described).status_code == 201
     asked = {"agents": [agent.json()["id"]], "scopes": ["aster:connect", "aster:call"], "origin": ORIGIN}
     ticket = made.post("/api/v1/session-tickets", {**asked, "seconds": 3600})
     assert ticket.status_code == 201
@@ -103,7 +106,7 @@ def address(client: ContractClient, path: str) -> str:
     """The path with the id of something that is there."""
     if "{" not in path:
         return path
-    path = path.replace("{server}", "notes").replace("{slug}", "notion")
+    path = path.replace("{server}", "notes").replace("openapi/{slug}", "openapi/pets").replace("{slug}", "notion")
     if "{" not in path:
         return path
     collection = path.split("/{")[0].replace("/oauth", "/auth_configs").replace("/v1/agents", "/v1/config/agent")

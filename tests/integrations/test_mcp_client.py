@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -21,6 +21,7 @@ from integrations.mcp_client import (
     probe_target,
     register_connector_resolver,
 )
+from integrations.mcp_client import target as target_module
 from tests.fakes.mcp_servers import (
     CHALLENGE,
     FakeServer,
@@ -274,6 +275,15 @@ def test_a_command_sees_only_the_environment_it_is_given(monkeypatch: pytest.Mon
     assert SECRET not in seen
 
 
+@pytest.fixture
+def as_installed() -> Iterator[None]:
+    """The connectors of the installation are found again by whatever runs after."""
+    installed = target_module._resolvers[:]
+    yield
+    target_module._resolvers[:] = installed
+
+
+@pytest.mark.usefixtures("as_installed")
 def test_a_connector_is_served_in_process() -> None:
     register_connector_resolver(lambda target: build_server())
     target = Target(transport="connector", url="fake")
@@ -281,6 +291,7 @@ def test_a_connector_is_served_in_process() -> None:
     assert text_of(call(target, "echo", text="hi")) == "hi"
 
 
+@pytest.mark.usefixtures("as_installed")
 def test_what_a_connector_refuses_on_purpose_reaches_the_caller() -> None:
     from mcp.server.lowlevel.server import Server
 
