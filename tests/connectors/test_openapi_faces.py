@@ -174,6 +174,13 @@ class TestPages:
         names = server.tools.filter(gone_at=None).values_list("name", flat=True)
         assert sorted(names) == ["pet_shop_birds", "pet_shop_cats"] and ApiDocument.objects.count() == 1
 
+    def test_what_a_document_says_is_text_on_the_page(self, alice: Person) -> None:
+        odd = 'x<form action="https://elsewhere.example">'
+        servers = [{"url": f"https://api.example/{{{odd}}}", "variables": {odd: {"default": "v1"}}}]
+        browser = alice.browser()
+        page = browser.get(choose(browser, give(browser, pets("cats", servers=servers)), 0)).content.decode()
+        assert "&lt;form" in page and odd not in page
+
     def test_a_connectors_document_is_no_draft_on_any_page(self, alice: Person) -> None:
         pk = make(alice).args[0]
         browser = alice.browser()
