@@ -15,12 +15,16 @@ class ApiDocumentQuerySet(models.QuerySet["ApiDocument"]):
     def visible_to(self, actor: Actor) -> ApiDocumentQuerySet:
         return self.filter(organization=actor.organization)
 
+    def drafts(self) -> ApiDocumentQuerySet:
+        return self.filter(operations=[])
+
 
 class ApiDocument(models.Model):
     """An OpenAPI document, and the operations of it that are tools.
 
     A row never changes: other operations are another row, to which the connector's server then points (`args`). So
-    whatever was kept in memory by its id is right, in every process. One that no server points to is a draft.
+    whatever was kept in memory by its id is right, in every process. One without operations is a draft, and no server
+    ever points to it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

@@ -17,6 +17,7 @@ from aster.errors import InvalidInput
 from connectors.models import ApiDocument
 from connectors.openapi import api_docs as docs
 from connectors.openapi import documents, services
+from connectors.openapi.addresses import without_secrets
 from connectors.openapi.api_docs import ApiConnectorIn, DocumentIn
 from connectors.openapi.document import Document, read_parsed, title_of, tool_prefix
 from connectors.openapi.services import ApiSettings, Choice
@@ -81,7 +82,7 @@ class ApiView(ActorView):
             words = "Give document or document_url, one of them."
             raise InvalidInput(words, fields={"document": [words]})
         if url is not None:
-            return documents.fetch_document(url, actor=self.actor), url.strip()
+            return documents.fetch_document(url, actor=self.actor), without_secrets(url)
         return text or "", ""
 
 
@@ -137,7 +138,7 @@ class ApiConnectorList(ApiView):
         try:
             server = services.create_api_connector(draft, read_api_settings(given), actor=self.actor)
         except Exception:
-            draft.delete()  # it comes again with the next try
+            documents.drop_document(draft)  # it comes again with the next try
             raise
         shown = show_api_connector(server, documents.document_of(server, actor=self.actor))
         return Response(shown, status=status.HTTP_201_CREATED)
@@ -162,7 +163,7 @@ class ApiConnectorDetail(ApiView):
             services.change_api_connector(server, read_api_settings(given), document=draft, actor=self.actor)
         except Exception:
             if draft:
-                draft.delete()
+                documents.drop_document(draft)
             raise
         return self._shown(server)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
+import anyio.to_thread
 import mcp_types as types
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
@@ -19,9 +24,14 @@ from connectors.rest import MOST_WORDS, Answer, Problem, Rest, retry_after
 MAX_ANSWER_BYTES = 400_000
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _SCOPES = re.compile(r'scope="([^"]{1,500})"')
-# A pattern comes from the document, and Python can be made to think about one for hours: the API looks at it itself.
-_make: Any = validators.extend
-_Validator = _make(Draft202012Validator, {"pattern": lambda *_: None})
+MAX_ARGUMENTS = 100_000  # characters as JSON
+TINY_ARGUMENTS = 2_000  # these are checked at once
+TINY_SECONDS = 0.05  # for which nobody else waits
+MOST_SECONDS = 5.0
+MOST_TOLD = 5
+_ends: ContextVar[float] = ContextVar("when a check has to end", default=math.inf)
+
+
 _LIMITS = {
     "minimum": "must be at least", "maximum": "must be at most", "exclusiveMinimum": "must be more than",
     "exclusiveMaximum": "must be less than", "minLength": "needs characters, at least",
@@ -34,17 +44,70 @@ class Unfit(Exception):
     """Arguments that cannot be sent. Says which and why, never what was given."""
 
 
-def check_arguments(operation: Operation, given: Mapping[str, Any]) -> None:
-    """Raises Unfit that names every argument that does not fit the operation."""
+class TakesLong(Unfit):
+    """They could not be checked in time."""
+
+
+def _timed(keyword: Callable[..., Any]) -> Callable[..., Any]:
+    """Schemas come from strangers: a few kB of arguments can be checked against some for hours."""
+
+    def check(*given: Any) -> Any:
+        if time.monotonic() > _ends.get():
+            raise TakesLong("These arguments take too long to check. Give fewer of them")
+        return keyword(*given)
+
+    return check
+
+
+# A pattern comes from the document, and Python can be made to think about one for hours: the API looks at it itself.
+_keywords = {**Draft202012Validator.VALIDATORS, "pattern": lambda *_: None}
+_make: Any = validators.extend
+_Validator = _make(Draft202012Validator, {name: _timed(keyword) for name, keyword in _keywords.items()})
+
+
+async def check_in_time(operation: Operation, given: Mapping[str, Any], seconds: float) -> None:
+    """`check_arguments`, while everybody else's calls go on. Raises Unfit."""
+    ends = time.monotonic() + min(seconds, MOST_SECONDS)
+    if _size(given) <= TINY_ARGUMENTS:
+        try:
+            check_arguments(operation, given, time.monotonic() + TINY_SECONDS)
+        except TakesLong:  # the schema is not tiny
+            pass
+        else:
+            return
+    # A thread cannot be ended from outside: it ends itself.
+    await anyio.to_thread.run_sync(check_arguments, operation, given, ends, abandon_on_cancel=True)
+
+
+def check_arguments(operation: Operation, given: Mapping[str, Any], ends: float = math.inf) -> None:
+    """Raises Unfit that names the first arguments that do not fit the operation."""
     if unknown := sorted(set(given) - set(operation.schema["properties"])):
         known = ", ".join(operation.schema["properties"]) or "none"
         raise Unfit(f"{unknown[0][:60]}: there is no such argument. There are: {known[:1000]}")
+    token = _ends.set(ends)
     try:
-        found = [_in_words(error) for error in _Validator(operation.schema).iter_errors(given)]
+        errors = islice(_Validator(operation.schema).iter_errors(given), MOST_TOLD)
+        found = [_in_words(error) for error in errors]
     except RecursionError:
         found = ["an argument is nested too deeply"]
+    except OverflowError:
+        found = ["an argument is too large a number"]
+    finally:
+        _ends.reset(token)
     if found:
-        raise Unfit("; ".join(dict.fromkeys(found[:5])))
+        raise Unfit("; ".join(dict.fromkeys(found)))
+
+
+def _size(given: Mapping[str, Any]) -> int:
+    try:
+        size = len(json.dumps(given, ensure_ascii=False))
+    except RecursionError:
+        raise Unfit("an argument is nested too deeply") from None
+    except ValueError:  # Python writes no number of more than 4300 digits
+        raise Unfit("an argument is too large a number") from None
+    if size > MAX_ARGUMENTS:
+        raise Unfit(f"They have {size // 1000} kB as JSON; {MAX_ARGUMENTS // 1000} kB can be sent. Give less at once")
+    return size
 
 
 def _in_words(error: ValidationError) -> str:
@@ -71,7 +134,7 @@ def _in_words(error: ValidationError) -> str:
 async def call_operation(api: Rest, operation: Operation, given: Mapping[str, Any]) -> Answer:
     """Make the request that an operation describes. Raises Unfit, or what `Rest.ask` raises."""
     sent = {name: value for name, value in given.items() if value is not None}  # models write null for nothing
-    check_arguments(operation, sent)
+    await check_in_time(operation, sent, api.timeout)
     at: dict[str, list[tuple[Place, Any]]] = {"path": [], "query": [], "header": []}
     for argument, value in sent.items():
         if place := operation.places.get(argument):

@@ -12,21 +12,27 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import chain, count, islice
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
-from connectors.openapi.schemas import MAX_SCHEMA_SIZE, TOO_MUCH, Schemas, Sized, clean_text, resolve
+from connectors.openapi.addresses import PLACEHOLDER, server_url
+from connectors.openapi.schemas import MAX_SCHEMA_SIZE, TOO_MUCH, Schemas, Sized, clean_text
 from connectors.openapi.text import invalid_document, parse_text
 
 MAX_NAME = 60
 MAX_PREFIX = 20
 MAX_PATH = 500
+# What one reads is bounded, whatever a document of MAX_BYTES says how often
+MAX_READ = 5_000  # operations
+MAX_PARAMETERS = 200  # of one operation
+MAX_TOTAL = 30_000_000  # characters that the schemas of all operations have, what they share counted each time
+MOST_BODY_TYPES = 50
 METHODS = ("get", "post", "put", "patch", "delete")
 _UNSAFE = re.compile(r"[^A-Za-z0-9]+")
 _ARGUMENT = re.compile(r"[A-Za-z0-9_.-]{1,64}")  # what models take as the name of an argument
 _WIRE_NAME = re.compile(r"[^\x00-\x20\x7f-\x9f\ud800-\udfff]{1,200}")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+_JSON_TYPE = re.compile(r"[a-z]+/[a-z0-9_.+-]*json")
 # Aster's own to say, or the transport's
 _OWN_HEADERS = {
     *("authorization", "accept", "content-type", "content-length", "host", "connection", "transfer-encoding"),
@@ -109,11 +115,14 @@ def read_parsed(raw: Mapping[str, Any], *, prefix: str, source_url: str = "") ->
         raise invalid_document("The document has no paths.")
     reader = _Reader(raw, prefix, source_url)
     found, problems = list[Operation](), list[str]()
-    for key, path, method, item, operation in _operations_in(paths):
+    operations = _operations_in(paths)
+    for key, path, method, item, operation in islice(operations, MAX_READ):
         try:
             found.append(reader.read(key, path, method, item, operation))
         except ValueError as error:
             problems.append(f"{key}: {error}")
+    if next(operations, None):
+        problems.append(f"The document has more than {MAX_READ} operations: the further ones are left out.")
     if not found:
         why = f" {problems[0]}." if problems else ""
         raise invalid_document(f"The document has no operation that can be called.{why}")
@@ -152,6 +161,7 @@ class _Reader:
         self._raw, self._prefix, self._source_url = raw, prefix, source_url
         self._schemas = Schemas(raw)
         self._taken, self._alike = set[str](), Counter[str]()
+        self._left = MAX_TOTAL
         paths: Mapping[str, Any] = raw["paths"]
         servers = [raw.get("servers"), *(item.get("servers") for item in paths.values() if isinstance(item, dict))]
         # Some documents name the address at each path instead of once.
@@ -169,8 +179,12 @@ class _Reader:
         (body, size), body_type, is_needed = self._body(operation)
         named = _name_arguments(arguments)
         properties = {argument: schema for argument, (_, (schema, _), _) in named.items()}
-        if sum(more for _, (_, more), _ in named.values()) + size > MAX_SCHEMA_SIZE:
+        size += sum(more + len(argument) for argument, (_, (_, more), _) in named.items())
+        if size > MAX_SCHEMA_SIZE:
             raise ValueError(TOO_MUCH)
+        self._left -= size
+        if self._left < 0:
+            raise ValueError("the document describes too much altogether, this no more")
         required = [argument for argument, (_, _, needed) in named.items() if needed]
         body_name = ""
         if body_type:
@@ -190,28 +204,31 @@ class _Reader:
 
     def _arguments(self, path: str, *lists: Any) -> list[Parameter]:
         """What an operation takes, its own parameters over those of its path (OpenAPI 3.1.1 §4.8.9)."""
+        used = set(PLACEHOLDER.findall(path))
         found: dict[tuple[str, str], Parameter] = {}
-        for each in [one for several in lists if isinstance(several, list) for one in several]:
-            parameter = resolve(self._raw, each)
+        for each in chain.from_iterable(several for several in lists if isinstance(several, list)):
+            parameter = self._schemas.follow(each)
             name, where = parameter.get("name"), parameter.get("in")
-            needed = parameter.get("required") is True or where == "path"
-            if where == "cookie" and needed:
+            if where == "cookie" and parameter.get("required") is True:
                 raise ValueError("it needs a cookie")
             if not isinstance(name, str) or where not in ("path", "query", "header"):
                 continue
-            if where == "header" and (name.lower() in _OWN_HEADERS or not _HEADER_NAME.fullmatch(name)):
+            if where == "path" and name not in used:
                 continue
             if not _WIRE_NAME.fullmatch(name):
                 raise ValueError("a parameter has a name that cannot be sent")
+            if where == "header" and (name.lower() in _OWN_HEADERS or not _HEADER_NAME.fullmatch(name)):
+                continue
             how, (schema, size) = self._parameter_schema(parameter, where)
             if words := clean_text(parameter.get("description")):
                 schema, size = {**schema, "description": words}, size + len(words)
+            needed = parameter.get("required") is True or where == "path"
             found[where, name] = Place(where, name, how), (schema, size), needed
-        missing = set(_PLACEHOLDER.findall(path)) - {name for where, name in found if where == "path"}
-        if missing:
+            if len(found) > MAX_PARAMETERS:
+                raise ValueError(f"it has more than {MAX_PARAMETERS} parameters")
+        if missing := used - {name for where, name in found if where == "path"}:
             raise ValueError(f"its path has {clean_text(', '.join(sorted(missing)), 100)}, which it does not describe")
-        used = set(_PLACEHOLDER.findall(path))
-        return [found[at] for at in found if at[0] != "path" or at[1] in used]
+        return list(found.values())
 
     def _parameter_schema(self, parameter: Mapping[str, Any], where: str) -> tuple[str, Sized]:
         content = parameter.get("content")
@@ -227,13 +244,14 @@ class _Reader:
 
     def _body(self, operation: Mapping[str, Any]) -> tuple[Sized, str, bool]:
         """The schema of a body, its type, and whether there has to be one."""
-        body = resolve(self._raw, operation.get("requestBody"))
+        body = self._schemas.follow(operation.get("requestBody"))
         content = body.get("content")
         if not isinstance(content, dict) or not content:
             return ({}, 0), "", False
-        kinds = {each.partition(";")[0].strip().lower(): value for each, value in content.items()}
+        listed = islice(content.items(), MOST_BODY_TYPES)
+        kinds = {each[:200].partition(";")[0].strip().lower(): value for each, value in listed}
         form = "application/x-www-form-urlencoded"
-        order = ["application/json", *(k for k in kinds if re.fullmatch(r"[a-z]+/[\w.+-]*json", k)), form]
+        order = ["application/json", *filter(_JSON_TYPE.fullmatch, kinds), form]
         chosen = next((kind for kind in order if kind in kinds), "application/json" if "*/*" in kinds else "")
         if not chosen:
             if body.get("required") is True:
@@ -247,10 +265,11 @@ class _Reader:
         return (schema, size + len(words)), chosen, body.get("required") is True
 
     def _free_name(self, said: str) -> str:
-        name = wanted = tool_name(self._prefix, said)
+        name = tool_name(self._prefix, said)
+        begins = name[: MAX_NAME - 6].rstrip("_")
         while name in self._taken:
-            self._alike[wanted] += 1
-            name = f"{wanted[: MAX_NAME - 6].rstrip('_')}_{self._alike[wanted] + 1}"
+            self._alike[begins] += 1
+            name = f"{begins}_{self._alike[begins] + 1}"
         self._taken.add(name)
         return name
 
@@ -263,9 +282,7 @@ def _check_path(path: str) -> None:
         raise ValueError("its path leads out of the API")
 
 
-def _name_arguments(
-    arguments: list[Parameter],
-) -> dict[str, Parameter]:
+def _name_arguments(arguments: list[Parameter]) -> dict[str, Parameter]:
     """By names that models take, and that tell a path's `id` from a query's."""
     named: dict[str, Parameter] = {}
     order = {"path": 0, "query": 1, "header": 2}
@@ -273,42 +290,6 @@ def _name_arguments(
         place = each[0]
         wanted = place.name if _ARGUMENT.fullmatch(place.name) else _UNSAFE.sub("_", place.name).strip("_")[:50]
         wanted = wanted or "argument"
-        choices = [wanted, f"{place.where}_{wanted}"[:64], *(f"{wanted[:58]}_{n}" for n in range(2, len(named) + 3))]
+        choices = chain((wanted, f"{place.where}_{wanted}"[:64]), (f"{wanted[:58]}_{n}" for n in count(2)))
         named[next(name for name in choices if name not in named)] = each
     return named
-
-
-def server_url(servers: Any, source_url: str = "") -> tuple[str, str]:
-    """The address of an API from its `servers`, and what an admin should look at about it."""
-    filled = ("", "")
-    for each in servers if isinstance(servers, list) else []:
-        url = each.get("url") if isinstance(each, dict) else None
-        if not isinstance(url, str) or not url:
-            continue
-        variables = _PLACEHOLDER.findall(url)
-        if variables:
-            defaults = each.get("variables") if isinstance(each.get("variables"), dict) else {}
-            for name in variables:
-                value = defaults.get(name, {}).get("default") if isinstance(defaults.get(name), dict) else None
-                url = url.replace(f"{{{name}}}", value) if isinstance(value, str) else url
-            if not any(filled) and (url := _absolute(url, source_url)):
-                names = clean_text(", ".join(variables), 100)
-                if "{" in url:
-                    filled = "", f"The document says {clean_text(url, 200)}: fill in what is in braces."
-                else:
-                    filled = url, f"The document leaves {names} open; this is with its defaults."
-        elif absolute := _absolute(url, source_url):
-            return absolute, ""
-        elif not any(filled):
-            filled = "", f"The document says only {clean_text(url, 200)}, without the host: enter the whole address."
-    return filled
-
-
-def _absolute(url: str, source_url: str) -> str:
-    """Relative ones start where the document is (OpenAPI 3.1.1 §4.6)."""
-    try:
-        url = urljoin(source_url, url) if source_url else url
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return url[:2000] if parts.scheme in ("https", "http") and parts.netloc else ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urljoin
 from uuid import UUID
 
 import httpx2
+from django.db.models import Exists, QuerySet
 from django.utils import timezone
 
 from aster import egress
@@ -17,6 +17,7 @@ from aster.accounts.access import Actor
 from aster.accounts.models import unique_slug
 from aster.errors import NotFound, UpstreamError
 from connectors.models import ApiDocument
+from connectors.openapi.addresses import without_secrets
 from connectors.openapi.document import Document, Operation, read_document, tool_prefix
 from connectors.openapi.serving import COMMAND
 from connectors.registry import CONNECTORS
@@ -45,7 +46,11 @@ def fetch_document(url: str, *, actor: Actor) -> str:
             raise _not_fetched(egress.explain(error, url)) from None
         if not answer.has_redirect_location:
             break
-        url = urljoin(url, answer.headers["location"]).partition("#")[0]
+        try:
+            url = urljoin(url, answer.headers["location"]).partition("#")[0]
+        except ValueError:
+            words = "The address answered with a redirect to what is no address."
+            raise _not_fetched(UpstreamError(words, step="http")) from None
     if answer.status_code != 200:
         words = f"The address answered with HTTP status {answer.status_code} instead of a document."
         raise _not_fetched(UpstreamError(words, step="http", retryable=answer.status_code >= 500))
@@ -63,12 +68,13 @@ def _not_fetched(error: UpstreamError) -> UpstreamError:
 def keep_document(text: str, *, actor: Actor, source_url: str = "", name: str = "") -> ApiDocument:
     """Store a document as a draft, for an admin to choose from. Raises InvalidInput that says what is wrong with it."""
     actor.require_admin()
+    source_url = without_secrets(source_url)
     read = read_document(text, prefix="api", source_url=source_url)
     title = " ".join(name.split())[:100] or read.title or "API"
     drop_drafts(actor)
     return ApiDocument.objects.create(
         organization=actor.organization, created_by=actor.user, title=title, slug=free_slug(title, actor),
-        source_url=source_url[:2000], text=json.dumps(read.raw, separators=(",", ":")),
+        source_url=source_url, text=json.dumps(read.raw, separators=(",", ":")),
     )  # fmt: skip
 
 
@@ -78,16 +84,20 @@ def free_slug(title: str, actor: Actor) -> str:
     return slug if slug not in RESERVED else unique_slug(f"{slug}-api", rows)
 
 
-def find_document(pk: UUID | str, *, actor: Actor) -> ApiDocument:
-    """Another organization's does not exist."""
-    document = ApiDocument.objects.visible_to(actor).defer("text").filter(pk=pk).first()
+def find_draft(pk: UUID | str, *, actor: Actor) -> ApiDocument:
+    """One to make a connector of. Another organization's does not exist, nor does one that is a connector's."""
+    return _find(ApiDocument.objects.visible_to(actor).drafts(), pk)
+
+
+def _find(rows: QuerySet[ApiDocument], pk: UUID | str) -> ApiDocument:
+    document = rows.defer("text").filter(pk=pk).first()
     if document is None:
         raise NotFound("This document is not kept any more. Give it again.")
     return document
 
 
 def document_of(server: McpServer, *, actor: Actor) -> ApiDocument:
-    return find_document(server.args[0], actor=actor)
+    return _find(ApiDocument.objects.visible_to(actor), server.args[0])
 
 
 def read_kept(document: ApiDocument) -> Document:
@@ -108,20 +118,25 @@ def propose_scope(slug: str, operation: Operation) -> str:
     return f"{slug}:{right}"
 
 
+def drop_document(document: ApiDocument) -> None:
+    """Delete one that no server points to."""
+    users = _users().filter(args=[str(document.pk)])
+    ApiDocument.objects.filter(~Exists(users), pk=document.pk).delete()
+
+
 def drop_drafts(actor: Actor) -> None:
     """Make room before one more: an admin who tries documents keeps the last few."""
-    rows = ApiDocument.objects.visible_to(actor).exclude(pk__in=_in_use())
-    kept = list(rows.order_by("-created_at").values_list("pk", flat=True)[: MOST_DRAFTS - 1])
-    rows.exclude(pk__in=kept).delete()
+    rows = ApiDocument.objects.visible_to(actor).drafts().order_by("-created_at")
+    gone = list(rows.values_list("pk", flat=True)[MOST_DRAFTS - 1 :])  # by these: one more may be kept meanwhile
+    ApiDocument.objects.filter(pk__in=gone).delete()
     delete_old()
 
 
 def delete_old() -> None:
-    """Drop drafts that nobody came back to, and what a process that died left."""
+    """Drop drafts that nobody came back to, and what a process that died left. Servers are pointed to new rows only."""
     old = ApiDocument.objects.filter(created_at__lt=timezone.now() - DRAFT_AGE)
-    old.exclude(pk__in=_in_use()).delete()
+    old.exclude(pk__in=[args[0] for args in _users().values_list("args", flat=True) if args]).delete()
 
 
-def _in_use() -> list[Any]:
-    rows = McpServer.objects.filter(transport=Transport.CONNECTOR, command=COMMAND)
-    return [args[0] for args in rows.values_list("args", flat=True) if args]
+def _users() -> QuerySet[McpServer]:
+    return McpServer.objects.filter(transport=Transport.CONNECTOR, command=COMMAND)

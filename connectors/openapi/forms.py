@@ -9,6 +9,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
+from django.utils.html import escape
 
 from connectors.openapi.document import Document, Operation
 from connectors.openapi.documents import propose_scope
@@ -98,7 +99,8 @@ class ApiConnectorForm(forms.Form):
             "token_url": proposed.token_url, "scopes": list(proposed.scopes), "allow_end_user_auth": True,
             "require_auth": True, **kept,
         })  # fmt: skip
-        self.fields["url"].help_text = read.hint if not server else ""
+        # A stranger's words: help texts are written into pages as they are.
+        self.fields["url"].help_text = escape(read.hint) if not server else ""
         if server is None:
             del self.fields["is_enabled"]
         elif auth is not None:

@@ -12,6 +12,9 @@ from typing import Any
 MAX_SCHEMA_SIZE = 60_000
 DEPTHS = (8, 5, 3, 2)  # levels that are described, the deepest first that is not too much
 MOST_WORDS = 1_000
+MAX_NUMBER = 1e300  # of a limit: further ones cannot be compared with every number
+MAX_POINTER = 1_000
+MOST_HOPS = 20
 
 _TYPES = {"string", "number", "integer", "boolean", "object", "array", "null"}
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
@@ -21,27 +24,45 @@ TOO_MUCH = "what it takes is too much to describe to a model"
 Sized = tuple[dict[str, Any], int]  # and how many characters it has, about
 
 
-def resolve(document: Mapping[str, Any], value: Any) -> dict[str, Any]:
-    """An object, local references (RFC 6901) followed; an empty one for what is none."""
-    for _ in range(20):
-        if not isinstance(value, dict):
-            return {}
-        pointer = value.get("$ref")
-        if not isinstance(pointer, str):
-            return value
-        if not pointer.startswith("#/"):
-            raise ValueError("it refers to another document")
-        value = document
-        for part in pointer[2:].split("/"):
-            value = value.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(value, dict) else None
-    raise ValueError("its references go round in circles")
-
-
 def clean_text(text: Any, most: int = MOST_WORDS) -> str:
     """Text that a database takes: some take neither NUL nor half of a surrogate pair."""
     if not isinstance(text, str):
         return ""
-    return text.replace("\0", "").encode("utf-8", "ignore").decode()[:most]
+    return text[: 2 * most].replace("\0", "").encode("utf-8", "ignore").decode()[:most]
+
+
+class References:
+    """Of one document (RFC 6901): each is looked up once, however often it occurs and whatever leads to it."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self._document = document
+        self._targets: dict[str, dict[str, Any]] = {}
+        self._nothing: dict[str, Any] = {}
+
+    def follow(self, value: Any) -> dict[str, Any]:
+        """An object, local references followed; an empty one for what is none. Raises ValueError."""
+        passed = dict[str, None]()
+        while isinstance(value, dict) and isinstance(pointer := value.get("$ref"), str):
+            if pointer in self._targets:
+                value = self._targets[pointer]
+                break
+            if pointer in passed:
+                raise ValueError("its references go round in circles")
+            if not pointer.startswith("#/"):
+                raise ValueError("it refers to another document")
+            if len(pointer) > MAX_POINTER or len(passed) >= MOST_HOPS:
+                raise ValueError("its references are too long")
+            passed[pointer] = None
+            value = self._at(pointer)
+        found = value if isinstance(value, dict) else self._nothing
+        self._targets.update(dict.fromkeys(passed, found))
+        return found
+
+    def _at(self, pointer: str) -> Any:
+        value: Any = self._document
+        for part in pointer[2:].split("/"):
+            value = value.get(part.replace("~1", "/").replace("~0", "~")) if isinstance(value, dict) else None
+        return value
 
 
 class Schemas:
@@ -52,26 +73,33 @@ class Schemas:
     """
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
-        self._known: dict[tuple[str, int], Sized] = {}
+        self.follow = References(document).follow
+        # By id(): parts of the document live as long as it, and are alike only if they are the same.
+        self._known: dict[tuple[int, int], Sized] = {}
+        self._plain: dict[int, Sized] = {}
 
     def plain(self, schema: Any) -> Sized:
         """Described as deep as is not too much. Raises ValueError if every depth is."""
-        for depth in DEPTHS:
-            found = self._read(schema, depth)
-            if found[1] <= MAX_SCHEMA_SIZE:
-                return found
-        raise ValueError(TOO_MUCH)
+        if not isinstance(schema, dict) or not schema:
+            return {}, 2
+        found = self._plain.get(id(schema))
+        if found is None:
+            several = (self._read(schema, depth) for depth in DEPTHS)
+            found = next((each for each in several if each[1] <= MAX_SCHEMA_SIZE), ({}, MAX_SCHEMA_SIZE + 1))
+            self._plain[id(schema)] = found
+        if found[1] > MAX_SCHEMA_SIZE:
+            raise ValueError(TOO_MUCH)
+        return found
 
     def _read(self, schema: Any, depth: int) -> Sized:
         if depth <= 0 or not isinstance(schema, dict):
             return {}, 2
-        pointer = schema.get("$ref")
-        if not isinstance(pointer, str):
+        if not isinstance(schema.get("$ref"), str):
             return self._clean(schema, depth)
-        known = self._known.get((pointer, depth))
+        target = self.follow(schema)
+        known = self._known.get((id(target), depth))
         if known is None:
-            known = self._known[pointer, depth] = self._clean(resolve(self._document, schema), depth)
+            known = self._known[id(target), depth] = self._clean(target, depth)
         if words := clean_text(schema.get("description")):  # 3.1 lets a reference say more
             return {**known[0], "description": words}, known[1] + len(words)
         return known
@@ -99,7 +127,7 @@ class Schemas:
 
     def _is_read_only(self, schema: Any) -> bool:
         """Only an answer has it; in a request it counts neither as given nor as missing (OpenAPI 3.0.4 §4.7.24)."""
-        return isinstance(schema, dict) and resolve(self._document, schema).get("readOnly") is True
+        return isinstance(schema, dict) and self.follow(schema).get("readOnly") is True
 
 
 def _own_keywords(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,7 +146,7 @@ def _own_keywords(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _types(schema: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
-    types = [each for each in _listed(schema.get("type")) if each in _TYPES]
+    types = [each for each in _listed(schema.get("type")) if isinstance(each, str) and each in _TYPES]
     if schema.get("nullable") is True and types and "null" not in types:
         types.append("null")
     if types:
@@ -134,7 +162,7 @@ def _limits(schema: Mapping[str, Any]) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name in (*_NUMBERS, *_COUNTS):
         value = schema.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER:
             kept[name] = value
     for name, limit in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
         if schema.get(name) is True and limit in kept:

@@ -18,6 +18,8 @@ from connectors.openapi.documents import (
     MAX_OPERATIONS,
     RESERVED,
     document_of,
+    drop_document,
+    find_draft,
     kept_operations,
     propose_operations,
     propose_scope,
@@ -67,9 +69,11 @@ def find_api_connector(slug: str, *, actor: Actor) -> McpServer:
 def create_api_connector(document: ApiDocument, given: ApiSettings, *, actor: Actor) -> McpServer:
     """Make a connector of a draft: a server, how to sign in and the tools, or nothing.
 
-    Raises InvalidInput, Conflict (the name is taken), ForbiddenAddress, each with its fields.
+    Raises InvalidInput, Conflict (the name is taken), ForbiddenAddress, each with its fields; NotFound for a document
+    that is no draft.
     """
     actor.require_admin()
+    document = find_draft(document.pk, actor=actor)
     read = read_kept(document)
     name = (given.name or document.title).strip()
     choices = given.operations
@@ -93,9 +97,9 @@ def create_api_connector(document: ApiDocument, given: ApiSettings, *, actor: Ac
     try:
         servers.save_server(server, actor=actor, auth=auth, by_connectors=True)
     except AsterError:
-        made.delete()
+        drop_document(made)
         raise
-    document.delete()
+    drop_document(document)
     return server
 
 
@@ -106,6 +110,8 @@ def change_api_connector(
     as well, under the names they have."""
     actor.require_admin()
     old = document_of(server, actor=actor)
+    if document is not None:
+        document = find_draft(document.pk, actor=actor)
     if given.name is not None:
         server.name = given.name
     if given.url is not None:
@@ -122,11 +128,11 @@ def change_api_connector(
         servers.save_server(server, actor=actor, auth=auth, by_connectors=True)
     except AsterError:
         if made:
-            made.delete()
+            drop_document(made)
         raise
     if made:
         for gone in filter(None, (old, document)):
-            gone.delete()
+            drop_document(gone)
         servers.test_server(server, actor=actor)  # its tools are known at once
     return server
 
@@ -228,11 +234,21 @@ def _api_url(url: str) -> str:
         problem = "Enter the address of the API, for example https://api.example.com/v1."
     elif "{" in url or "}" in url:
         problem = "Fill in what is in braces."
-    elif urlsplit(url).query or "?" in url:
+    elif "?" in url:
         problem = "Leave out what follows the ? in the address."
+    elif not _is_address(url):
+        problem = "This is no address. Enter one such as https://api.example.com/v1."
     if problem:
         raise InvalidInput(problem, fields={"url": [problem]})
     return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        urlsplit(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _known_kind(kind: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from aster.errors import InvalidInput
 from connectors.base import Kind
-from connectors.openapi.document import server_url
-from connectors.openapi.schemas import clean_text, resolve
+from connectors.openapi.addresses import server_url
+from connectors.openapi.schemas import References, clean_text
 from integrations.models import AuthConfig, AuthType, ClientMode, ResourceMode
 
 MOST_SCOPES = 100
@@ -43,14 +43,17 @@ def propose_sign_in(raw: Mapping[str, Any], source_url: str = "") -> SignIn:
         return SignIn()
     asked = raw.get("security")
     first = [name for each in (asked if isinstance(asked, list) else []) if isinstance(each, dict) for name in each]
-    read = [_read(raw, schemes[name], source_url) for name in dict.fromkeys([*first, *schemes]) if name in schemes]
+    references = References(raw)
+    read = [
+        _read(references, schemes[name], source_url) for name in dict.fromkeys([*first, *schemes]) if name in schemes
+    ]
     usable = next((each for each in read if each.kind != NONE), None)
     return usable or next((each for each in read if each.words), SignIn())
 
 
-def _read(raw: Mapping[str, Any], value: Any, source_url: str) -> SignIn:
+def _read(references: References, value: Any, source_url: str) -> SignIn:
     try:
-        scheme = resolve(raw, value)
+        scheme = references.follow(value)
     except ValueError:
         return SignIn()
     match scheme.get("type"), str(scheme.get("scheme", "")).lower(), scheme.get("in"):

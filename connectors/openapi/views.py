@@ -92,7 +92,7 @@ def _by_tag(numbered: list[tuple[int, Operation]]) -> list[tuple[int, Operation]
 def make_connector(request: ActorRequest, pk: UUID) -> HttpResponse:
     """The last step: names, scopes and sign-in of the operations in `chosen`."""
     request.actor.require_admin()
-    return _settings_page(request, None, documents.find_document(pk, actor=request.actor))
+    return _settings_page(request, None, documents.find_draft(pk, actor=request.actor))
 
 
 @hub_page
@@ -172,9 +172,13 @@ def _find(request: ActorRequest, pk: UUID, slug: str) -> tuple[McpServer | None,
 
 
 def _document_for(server: McpServer | None, pk: UUID, request: ActorRequest) -> ApiDocument:
-    document = documents.find_document(pk, actor=request.actor)
-    if server:  # names of its tools go on beginning as they do
-        document.slug = documents.document_of(server, actor=request.actor).slug
+    """A draft, or what the connector has."""
+    kept = documents.document_of(server, actor=request.actor) if server else None
+    if kept and kept.pk == pk:
+        return kept
+    document = documents.find_draft(pk, actor=request.actor)
+    if kept:  # names of its tools go on beginning as they do
+        document.slug = kept.slug
     return document
 
 

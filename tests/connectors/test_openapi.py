@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aster.errors import InvalidInput
-from connectors.openapi.document import MAX_NAME, Document, read_document
+from connectors.openapi.document import MAX_NAME, MAX_PARAMETERS, MAX_READ, Document, read_document
 
 PETS: dict[str, Any] = {
     "openapi": "3.0.3",
@@ -98,6 +98,7 @@ def test_names_fit_everywhere() -> None:
         ({"parameters": [{"$ref": "https://elsewhere.example/p.json"}]}, "another document"),
         ({"parameters": [{"$ref": "#/components/parameters/loop"}]}, "circles"),
         ({"requestBody": {"required": True, "content": {"multipart/form-data": {}}}}, "multipart/form-data"),
+        ({"requestBody": {"required": True, "content": {"application/\u00e9json": {}}}}, "neither JSON nor a form"),
         ({"parameters": [{"name": "session", "in": "cookie", "required": True}]}, "cookie"),
         ({"servers": [{"url": "https://elsewhere.example"}]}, "https://elsewhere.example"),
         ({"parameters": [{"name": "x", "in": "query", "schema": {"enum": ["y" * 100] * 1000}}]}, "too much"),
@@ -135,6 +136,60 @@ def test_types_that_contain_each_other_many_times_over_are_read_at_once() -> Non
     assert len(json.dumps(found.schema)) < 80_000 and set(found.schema["properties"]["body"]["properties"]) == set(
         names
     )
+
+
+def sharing(operations: int, choices: int) -> dict[str, Any]:
+    """Operations that all refer to one parameter and one body, each by an alias of its own."""
+    schema = {"enum": [f"v{number}" for number in range(choices)]}
+    content = {"application/json": {"schema": schema}}
+    numbers = range(operations)
+    components = {
+        "parameters": {"p": {"name": "p", "in": "query", "schema": schema}}
+        | {f"p{n}": {"$ref": "#/components/parameters/p"} for n in numbers},
+        "requestBodies": {"b": {"content": content}},
+    }
+    asks = {"requestBody": {"$ref": "#/components/requestBodies/b"}}
+    paths = {
+        f"/{n}": {"post": {"parameters": [{"$ref": f"#/components/parameters/p{n}"}] * 3, **asks}} for n in numbers
+    }
+    return {**PETS, "paths": paths, "components": components}
+
+
+def test_what_operations_share_is_read_once() -> None:
+    one, other = (each.schema["properties"] for each in read(sharing(2, 3)).operations)
+    assert one["p"] == {"enum": ["v0", "v1", "v2"]} and one["p"] is other["p"] and one["body"] is other["body"]
+
+
+def test_a_document_that_describes_too_much_altogether_is_read_so_far() -> None:
+    found = read(sharing(700, 2_800))
+    assert 100 < len(found.operations) < 700 and "altogether" in found.problems[-1]
+
+
+def test_more_operations_than_anybody_reads_are_left_out_and_told_of() -> None:
+    paths = {f"/{number}": {"get": {"operationId": "same"}} for number in range(MAX_READ + 1)}
+    found = read({**PETS, "paths": paths})
+    assert len({each.name for each in found.operations}) == MAX_READ and "further ones" in found.problems[-1]
+
+
+def test_an_operation_has_so_many_parameters_and_no_more() -> None:
+    alike = [{"name": f"{'$' * number}x", "in": "query"} for number in range(1, MAX_PARAMETERS)]
+    found = read(with_operation({"parameters": [*alike, {"name": "x", "in": "query"}]}))
+    assert len(found.operations[-1].places) == MAX_PARAMETERS
+    more = [{"name": f"p{number}", "in": "query"} for number in range(MAX_PARAMETERS + 1)]
+    assert f"more than {MAX_PARAMETERS} parameters" in read(with_operation({"parameters": more})).problems[0]
+
+
+@pytest.mark.parametrize(
+    ("schema", "left"),
+    [
+        ({"type": [{"a": 1}, ["string"], "integer"]}, {"type": "integer"}),
+        ({"multipleOf": 10**400, "minimum": -(10**400), "maximum": 7}, {"maximum": 7}),
+        ({"required": [[1]], "enum": [{}]}, {"enum": [{}]}),
+    ],
+)
+def test_what_a_schema_cannot_say_is_left_out_of_it(schema: dict[str, Any], left: dict[str, Any]) -> None:
+    found = read(with_operation({"parameters": [{"name": "x", "in": "query", "schema": schema}]}))
+    assert found.operations[-1].schema["properties"] == {"x": left}
 
 
 def test_the_same_name_in_path_query_and_body_is_three_arguments() -> None:
@@ -217,8 +272,20 @@ def test_a_path_that_is_none_is_left_out(path: str) -> None:
             *("", "https://eu.a.example", "region"),
         ),
         ([{"url": "file:///etc"}, {"url": "https://[::1"}, 5, {}], "", "", "without the host"),
+        ([{"url": "https://a.example/" + "x" * 2_000}], "", "", ""),
+        (
+            # A default is not filled in again: each would double what the one before it made.
+            [{"url": "https://{a}.{b}.example", "variables": {"a": {"default": "{b}{b}"}, "b": {"default": "x"}}}],
+            *("", "", "{b}{b}.x.example"),
+        ),
+        (
+            [{"url": "https://a.example/{v}{v}", "variables": {"v": {"default": "x" * 900}}}],
+            *("", f"https://a.example/{'x' * 1_800}", "with its defaults"),
+        ),
+        ([{"url": "https://a.example/{v}{v}{v}", "variables": {"v": {"default": "x" * 900}}}], "", "", ""),
         (None, "", "", ""),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_where_the_api_is(servers: Any, source: str, url: str, hint: str) -> None:
     found = read_document(json.dumps({**PETS, "servers": servers}), prefix="pets", source_url=source)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from aster.errors import UpstreamError
-from connectors.openapi.calls import Unfit, call_operation, read_problem, show_answer
+from connectors.openapi.calls import Unfit, call_operation, check_arguments, check_in_time, read_problem, show_answer
 from connectors.openapi.document import Operation, read_document
 from connectors.rest import Rest
 from integrations.mcp_client import AuthChallenge
@@ -153,6 +153,69 @@ def test_an_argument_that_does_not_fit_is_named_and_not_repeated(
     with pytest.raises(Unfit) as caught:
         desk.call(name, **arguments)
     assert words in str(caught.value) and "s3cret" not in str(caught.value) and not desk.api.asked
+
+
+# A schema against which each item takes long, and none is wrong.
+BRANCHES = [{"required": [f"p{n}"], "properties": {f"p{n}": {"type": "string"} for n in range(50)}} for n in range(40)]
+HEAVY = {"type": "array", "items": {"anyOf": BRANCHES}}
+
+
+def taking(schema: dict[str, Any]) -> Operation:
+    paths = {"/a": {"post": body("application/json", schema)}}
+    return read_document(json.dumps({"openapi": "3.0.3", "paths": paths}), prefix="p").operations[0]
+
+
+class Counted(list[Any]):
+    asked = 0
+
+    def __getitem__(self, at: Any) -> Any:
+        self.asked += 1
+        return super().__getitem__(at)
+
+
+def test_after_the_first_errors_nothing_more_is_checked() -> None:
+    items = Counted([1] * 1_000)
+    with pytest.raises(Unfit, match=r"body\.4: must be string") as caught:
+        check_arguments(taking({"type": "array", "items": {"type": "string"}}), {"body": items})
+    assert 0 < items.asked < 10 and str(caught.value).count("must be") == 5
+
+
+@pytest.mark.parametrize("count", [120, 300], ids=["tiny", "larger"])
+def test_while_arguments_are_checked_other_calls_go_on(count: int) -> None:
+    turns = 0
+
+    async def run() -> None:
+        checking = asyncio.create_task(check_in_time(taking(HEAVY), {"body": [{"p39": "x"}] * count}, 30.0))
+        while not checking.done():
+            nonlocal turns
+            turns += 1
+            await asyncio.sleep(0)
+        await checking
+
+    asyncio.run(run())
+    assert turns > 5
+
+
+@pytest.mark.parametrize("count", [120, 6_000], ids=["tiny", "larger"])
+def test_what_takes_longer_than_a_call_may_is_not_checked_to_its_end(count: int) -> None:
+    items = Counted([{"p39": "x"}] * count)
+    with pytest.raises(Unfit, match="too long to check"):
+        asyncio.run(check_in_time(taking(HEAVY), {"body": items}, 0.0))
+    assert items.asked < count
+
+
+def test_more_than_can_be_sent_is_refused_before_it_is_looked_at() -> None:
+    items = Counted(["x" * 100] * 1_500)
+    with pytest.raises(Unfit, match=r"They have 15\d kB as JSON; 100 kB can be sent"):
+        asyncio.run(check_in_time(taking({"type": "array"}), {"body": items}, 30.0))
+    assert not items.asked
+
+
+@pytest.mark.parametrize("digits", [400, 5_000])
+def test_a_number_that_nobody_can_reckon_with_is_refused(digits: int) -> None:
+    half = taking({"type": "number", "multipleOf": 0.5})
+    with pytest.raises(Unfit, match="too large a number"):
+        asyncio.run(check_in_time(half, {"body": 10**digits}, 30.0))
 
 
 @pytest.mark.parametrize(

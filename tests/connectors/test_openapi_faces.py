@@ -174,6 +174,24 @@ class TestPages:
         names = server.tools.filter(gone_at=None).values_list("name", flat=True)
         assert sorted(names) == ["pet_shop_birds", "pet_shop_cats"] and ApiDocument.objects.count() == 1
 
+    def test_what_a_document_says_is_text_on_the_page(self, alice: Person) -> None:
+        odd = 'x<form action="https://elsewhere.example">'
+        servers = [{"url": f"https://api.example/{{{odd}}}", "variables": {odd: {"default": "v1"}}}]
+        browser = alice.browser()
+        page = browser.get(choose(browser, give(browser, pets("cats", servers=servers)), 0)).content.decode()
+        assert "&lt;form" in page and odd not in page
+
+    def test_a_connectors_document_is_no_draft_on_any_page(self, alice: Person) -> None:
+        pk = make(alice).args[0]
+        browser = alice.browser()
+        last = choose(browser, give(browser, pets("birds")), 0)
+        browser.post(last, {**FORM, "name": "Birds", "api_key": "s3cret"})
+        at = f"/hub/connectors/openapi/{McpServer.objects.get(name='Birds').slug}/{pk}/"
+        for path in (f"/hub/connectors/openapi/drafts/{pk}/", at):
+            for page in (path, f"{path}settings/?chosen=0"):
+                assert browser.post(page, {**FORM, "operation": [0]}).status_code == 404, page
+        assert ApiDocument.objects.filter(pk=pk).exists()
+
     def test_disabling_asks_first(self, alice: Person) -> None:
         server = make(alice)
         browser = alice.browser()
@@ -249,6 +267,7 @@ class TestApi:
             ({"document": pets("cats"), "sign_in": "magic"}, 400, "sign_in"),
             ({"document": pets("cats"), "api_key": "s3cret"}, 400, "api_key"),
             ({"document": pets("cats"), "url": "http://10.0.0.1"}, 422, "url"),
+            ({"document": pets("cats"), "url": "http://[bad"}, 400, "url"),
             ({"document_url": "http://10.0.0.1/openapi.json"}, 422, "document_url"),
             ({"document_url": "http://127.0.0.1:9/openapi.json"}, 502, "document_url"),
         ],

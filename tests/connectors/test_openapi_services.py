@@ -22,8 +22,9 @@ from connectors.openapi.documents import (
     MAX_OPERATIONS,
     MOST_DRAFTS,
     document_of,
+    drop_document,
     fetch_document,
-    find_document,
+    find_draft,
     keep_document,
 )
 from connectors.openapi.services import (
@@ -38,10 +39,9 @@ from connectors.openapi.services import (
 from connectors.openapi.sign_in import Credentials
 from connectors.tasks import delete_old
 from integrations.models import AuthConfig, Connection, ConnectionStatus, McpServer
-from integrations.services.servers import delete_server
 from tests.conftest import Person
 from tests.fakes.mcp_servers import serve
-from tests.fakes.rest_providers import TOKEN, Asked, RestProvider, Said
+from tests.fakes.rest_providers import TOKEN, RestProvider, Said
 
 pytestmark = pytest.mark.django_db(transaction=True)
 APP = Credentials(
@@ -275,7 +275,7 @@ def test_disabling_revokes_and_deletes_all_of_it(alice: Person, bob: Person, bas
 def test_what_nobody_points_to_is_deleted_after_a_day(alice: Person, base: str) -> None:
     kept = make(alice, base)
     gone = make(alice, base, name="Other")
-    delete_server(gone, actor=alice.actor)
+    McpServer.objects.filter(pk=gone.pk).delete()
     keep_document(pets("cats"), actor=alice.actor)
     ApiDocument.objects.update(created_at=timezone.now() - timedelta(days=2))
     young = keep_document(pets("cats"), actor=alice.actor)
@@ -289,6 +289,27 @@ def test_an_admin_who_tries_many_documents_keeps_the_last_few(alice: Person, cha
     drafts = [keep_document(pets("cats"), actor=alice.actor) for _ in range(MOST_DRAFTS + 2)]
     left = {each.pk for each in ApiDocument.objects.all()}
     assert left == {other.pk, *(each.pk for each in drafts[-MOST_DRAFTS:])}
+
+
+def test_a_row_that_a_server_will_point_to_in_a_moment_is_no_draft(alice: Person) -> None:
+    made = keep_document(pets("cats"), actor=alice.actor)
+    ApiDocument.objects.filter(pk=made.pk).update(operations=[{"key": "GET /cats"}])
+    for _ in range(MOST_DRAFTS + 1):
+        keep_document(pets("cats"), actor=alice.actor)
+    assert ApiDocument.objects.filter(pk=made.pk).exists()
+    with pytest.raises(NotFound):
+        find_draft(made.pk, actor=alice.actor)
+
+
+def test_a_connectors_document_makes_no_other_and_replaces_none(alice: Person, base: str) -> None:
+    server, other = make(alice, base), make(alice, base, name="Other")
+    document = document_of(server, actor=alice.actor)
+    with pytest.raises(NotFound, match="not kept any more"):
+        create_api_connector(document, ApiSettings(name="Third", url=base), actor=alice.actor)
+    with pytest.raises(NotFound, match="not kept any more"):
+        change_api_connector(other, ApiSettings(), document=document, actor=alice.actor)
+    drop_document(document)
+    assert {str(each.pk) for each in ApiDocument.objects.all()} == {*server.args, *other.args}
 
 
 # --- Who -------------------------------------------------------------------------------------------------------------
@@ -307,7 +328,7 @@ def test_members_and_other_organizations_change_nothing(alice: Person, bob: Pers
         with pytest.raises(NotAllowed):
             verb()
     for look in (
-        lambda: find_document(draft.pk, actor=charlie.actor),
+        lambda: find_draft(draft.pk, actor=charlie.actor),
         lambda: find_api_connector(server.slug, actor=charlie.actor),
     ):
         with pytest.raises(NotFound):
@@ -320,65 +341,3 @@ def test_a_document_that_is_gone_says_so(alice: Person, base: str, api: RestProv
     with pytest.raises(AsterError, match="changed just now"):
         call(alice, server, "pet_shop_cats")
     assert not api.asked
-
-
-# --- Fetching --------------------------------------------------------------------------------------------------------
-
-
-class Site:
-    """Serves what it is told to at `/openapi.json`, and says where it was asked."""
-
-    def __init__(self, body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        self.body, self.status, self.headers = body, status, headers or {}
-        self.asked: list[Asked] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        self.asked.append(Asked("GET", scope["path"], {}, {}, {}))
-        at_home = scope["path"] == "/openapi.json"
-        headers = [(n.encode(), v.encode()) for n, v in (self.headers if at_home else {}).items()]
-        status = self.status if at_home else 200
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": self.body})
-
-
-def fetch(alice: Person, site: Site) -> str:
-    with serve(site) as base:
-        return fetch_document(f"{base}/openapi.json", actor=alice.actor)
-
-
-def test_a_document_is_fetched_and_its_relative_address_starts_there(alice: Person) -> None:
-    text = pets("cats", servers=[{"url": "/v2"}])
-    assert fetch(alice, Site(text.encode())) == text
-    draft = keep_document(text, actor=alice.actor, source_url="http://127.0.0.1:9/openapi.json")
-    server = create_api_connector(draft, ApiSettings(), actor=alice.actor)
-    assert server.url == "http://127.0.0.1:9/v2"
-
-
-def test_a_redirect_is_followed_but_not_to_a_private_address(alice: Person) -> None:
-    assert fetch(alice, Site(b"{}", 302, {"location": "/there"})) == "{}"
-    with pytest.raises(AsterError, match="private address") as caught:
-        fetch(alice, Site(b"{}", 302, {"location": "http://10.0.0.1/openapi.json"}))
-    assert "document_url" in caught.value.fields
-
-
-@pytest.mark.parametrize(
-    ("site", "words"),
-    [
-        (Site(b"no", 404), "HTTP status 404"),
-        (Site(b"<html>", headers={"content-type": "text/html"}), "web page"),
-        (Site(b"x" * (11 * 1024 * 1024)), "larger than"),
-        (Site(b"", 302, {"location": "/openapi.json"}), "302"),
-    ],
-    ids=["missing", "page", "11 MB", "circle"],
-)
-def test_what_is_no_document_at_the_address_is_told_of(alice: Person, site: Site, words: str) -> None:
-    with pytest.raises(AsterError, match=words) as caught:
-        fetch(alice, site)
-    assert "document_url" in caught.value.fields and not ApiDocument.objects.exists()
-
-
-@pytest.mark.parametrize("url", ["http://10.0.0.1/openapi.json", "http://169.254.169.254/x", "file:///etc/passwd", ""])
-def test_an_address_that_is_not_allowed_is_not_dialled(alice: Person, url: str) -> None:
-    with pytest.raises(AsterError) as caught:
-        fetch_document(url, actor=alice.actor)
-    assert "document_url" in caught.value.fields
