@@ -107,7 +107,8 @@ class _Conversion:
             wanted["organization"] = {ONLY: {"scope_hierarchy": hierarchy}}
         if auth_configs:
             wanted["auth_configs"] = auth_configs
-        wanted["servers"] = servers
+        if "servers" in self.mcp:  # a section that is not there says nothing, also to --prune
+            wanted["servers"] = servers
         return self.found
 
     def _server(self, given: Mapping[str, Any], slug: str, path: Path) -> Values:

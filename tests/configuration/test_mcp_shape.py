@@ -162,3 +162,11 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(alice: Perso
     settings.ASTER_STDIO_COMMANDS = []
     with pytest.raises(CommandError, match="2 problems:\n- server filesystem: command: Local commands are off"):
         mcp("plan", SEED)
+
+
+def test_pruning_by_a_file_that_names_no_servers_leaves_them_alone(alice: Person, tmp_path: Path) -> None:
+    apply(SEED)
+    assert "Nothing to change." in apply(write(tmp_path, "mcp: {enabled: true, client_timeout: 9}\n"), "--prune")
+    assert McpServer.objects.count() == 2
+    apply(write(tmp_path, "mcp: {servers: []}\n"), "--prune")
+    assert not McpServer.objects.exists()
