@@ -20,8 +20,8 @@ from aster.configuration.plan import CREATE, DELETE, Change
 from aster.configuration.secrets import Secret
 from aster.errors import AsterError, InvalidInput
 from connectors.base import Kind as ConnectorKind
-from connectors.registry import find_connector
-from connectors.services import Settings, enable_connector, find_enabled, update_connector
+from connectors.registry import all_connectors, find_connector
+from connectors.services import SOURCE, Settings, enable_connector, find_enabled, update_connector
 from integrations.models import AuthConfig, ClientMode, McpServer
 from integrations.services import servers
 
@@ -86,7 +86,10 @@ class Writer:
         if server is None and change.key in self.current.servers:
             raise InvalidInput("this slug belongs to a connector. Choose another one, or write it under connectors.")
         server = server or McpServer(slug=change.key, name=change.key)
+        before = _origin(server)
         self._fill(server, change)
+        if _origin(server) != before:
+            _require_own_origin(server)
         servers.save_server(server, actor=self.actor, test=False, discover=False)
         return server
 
@@ -180,6 +183,23 @@ class Writer:
             word = BY_SECTION[section].word
             raise InvalidInput(f"there is no {word} {key[:60]}, neither in the file nor stored.{hint}")
         return rows[key]
+
+
+def _origin(server: McpServer) -> tuple[str, str, str]:
+    return server.source, server.url, server.transport
+
+
+def _require_own_origin(server: McpServer) -> None:
+    """The Connectors page takes a server for the connector that its source names."""
+    if not server.source.startswith(SOURCE):
+        return
+    slug = server.source.removeprefix(SOURCE)
+    connector = next((each for each in all_connectors() if each.slug == slug and each.is_remote), None)
+    if connector is None:
+        raise InvalidInput(f"source: {server.source[:60]} is no server of the catalogue. Leave the source out.")
+    if (server.url, server.transport) != (connector.url, connector.transport):
+        words = f"source: in the catalogue, {slug} is {connector.url} ({connector.transport}). Leave the source out."
+        raise InvalidInput(words)
 
 
 def _approvers(
