@@ -96,6 +96,21 @@ connectors:
         ("version: 1\n? [a, b]\n: 1\n", "a name in it is no text"),
         ("version: 1\nagents: " + "[" * 200 + "]" * 200, "nested more than 40 levels deep"),
         ("#" * 1_100_000, "larger than 1024 kB"),
+        *(
+            (
+                f"version: 1\norganization:\n  keep_calls_days: {number}\n",
+                "line 3, organization.keep_calls_days: a number",
+            )
+            for number in (
+                f"0x{'f' * 4000}",
+                "9" * 5000,
+                "1" + ":59" * 50_000,
+                f"1{':59' * 9000}.5",
+                2**53 + 1,
+                "0x_",
+                -(2**60),
+            )
+        ),
     ],
 )
 def test_what_is_no_configuration_is_refused_in_words(text: str, words: str) -> None:
