@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aster.configuration.current import Current
+from aster.configuration.differences import told
 from aster.configuration.document import Document
 from aster.configuration.kinds import AGENTS, AUTH_CONFIGS, KINDS, SECRET, SECRETS, Kind, Values, own_names
 from aster.configuration.reading import Problems
@@ -17,35 +16,22 @@ from aster.configuration.secrets import HOW, Secret
 CREATE, CHANGE, DELETE = "create", "change", "delete"
 MARKS = {CREATE: "+", CHANGE: "~", DELETE: "-"}
 _DONE = {CREATE: "to create", CHANGE: "to change", DELETE: "to delete"}
-LONGEST = 100
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting before and after; of a secret only that there is one: stored, set, changes."""
+    """One setting before and after; of a secret only that there is one: stored, set, changes.
+
+    `secret` is the stored one, so that a plan in which it was another is no longer the same.
+    """
 
     name: str
     old: Any
     new: Any
+    secret: Any = field(default=None, repr=False)
 
     def lines(self) -> Iterator[str]:
-        """For people: of maps the entries that differ, of texts the lines."""
-        old, new = self.old, self.new
-        if isinstance(new, dict) and isinstance(old, dict | None) and (old or new):
-            before = old or {}
-            for name in sorted(before.keys() | new.keys()):
-                if before.get(name) != new.get(name):
-                    yield f"{self.name}.{name}: {_short(before.get(name))} → {_short(new.get(name))}"
-        elif isinstance(new, str) and isinstance(old, str | None) and "\n" in f"{old or ''}{new}":
-            yield f"{self.name}:"
-            lines = difflib.unified_diff((old or "").splitlines(), new.splitlines(), n=1, lineterm="")
-            yield from (f"    {each}" for each in list(lines)[2:])
-        elif isinstance(new, list) and isinstance(old, list) and len(f"{old}{new}") > LONGEST:
-            gone, come = [each for each in old if each not in new], [each for each in new if each not in old]
-            yield f"{self.name}: {len(old)} → {len(new)}; without {_short(gone)}, with {_short(come)}"
-        else:
-            old, new = _where_they_part(old, new)
-            yield f"{self.name}: {_short(old)} → {_short(new)}"
+        return told(self.name, self.old, self.new)
 
 
 @dataclass(frozen=True)
@@ -169,29 +155,13 @@ def _settings(kind: Kind, values: Values, stored: Values | None) -> Iterator[Set
             continue
         shape = kind.settings[name].shape
         if shape == SECRET:
-            yield Setting(name, "stored" if old else None, "changes" if old else "set")
+            yield Setting(name, "stored" if old else None, "changes" if old else "set", secret=old)
         elif shape == SECRETS:
-            told = {each: _told(text, (old or {}).get(each)) for each, text in value.items()}
-            yield Setting(name, dict.fromkeys(old, "stored") if old is not None else None, told)
+            said = {each: _told(text, (old or {}).get(each)) for each, text in value.items()}
+            yield Setting(name, dict.fromkeys(old, "stored") if old is not None else None, said, secret=old)
         else:
             yield Setting(name, old, value)
 
 
 def _told(value: Secret, old: Secret | None) -> str:
     return "set" if old is None else "stored" if value == old else "changes"
-
-
-def _where_they_part(old: Any, new: Any) -> tuple[Any, Any]:
-    """Of two long texts the parts that differ."""
-    if not isinstance(old, str) or not isinstance(new, str) or max(len(old), len(new)) <= LONGEST:
-        return old, new
-    pairs = enumerate(zip(old, new, strict=False))
-    start = next((n for n, (a, b) in pairs if a != b), min(len(old), len(new))) - 20
-    return (f"…{old[start:]}", f"…{new[start:]}") if start > 0 else (old, new)
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "–"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}… ({len(text):,} characters)"
