@@ -23,6 +23,12 @@ class Document:
         line = self.source.lines.get((kind.section, key) if kind.key else (kind.section,))
         return f"line {line}, {name}: {words}" if line else f"{name}: {words}"
 
+    def keeps_auth_config(self, name: str) -> bool:
+        """Whether it stays when its last server goes: the file has it, or refers to it."""
+        servers, auths = self.wanted.get("servers", {}), self.wanted.get("auth_configs", {})
+        referred = {each.get("auth_config") for each in servers.values()}
+        return name in auths or name in referred | {each.get("subject_config") for each in auths.values()}
+
 
 def parse(text: str, environ: Mapping[str, str] | None = None) -> Document:
     """Raises Problems with everything that is wrong with the file by itself, missing secrets included."""

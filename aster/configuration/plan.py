@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from agents.services.consequences import lost_with as lost_with_agent
 from aster.configuration.current import Current
 from aster.configuration.differences import told
 from aster.configuration.document import Document
-from aster.configuration.kinds import AGENTS, AUTH_CONFIGS, KINDS, SECRET, SECRETS, Kind, Values, own_names
+from aster.configuration.kinds import (
+    AGENTS,
+    AUTH_CONFIGS,
+    CONNECTOR_KIND,
+    KINDS,
+    SECRET,
+    SECRETS,
+    SERVERS,
+    Kind,
+    Values,
+    own_names,
+)
 from aster.configuration.reading import Problems
 from aster.configuration.secrets import HOW, Secret
+from integrations.services.consequences import lost_with as lost_with_server
 
 CREATE, CHANGE, DELETE = "create", "change", "delete"
 MARKS = {CREATE: "+", CHANGE: "~", DELETE: "-"}
@@ -44,6 +58,8 @@ class Change:
     key: str
     settings: tuple[Setting, ...] = ()
     values: Values = field(default_factory=dict, compare=False, repr=False)
+    # What goes with a deleted object, in words. It may be more by the time of the yes, as with any other deletion.
+    lost: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def title(self) -> str:
@@ -51,7 +67,8 @@ class Change:
 
     def as_json(self) -> dict[str, Any]:
         told = {each.name: {"old": each.old, "new": each.new} for each in self.settings}
-        return {"action": self.action, "section": self.section, "key": self.key, "settings": told}
+        found = {"action": self.action, "section": self.section, "key": self.key, "settings": told}
+        return found | ({"lost": list(self.lost)} if self.action == DELETE else {})
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,7 @@ class Plan:
         for change in self.changes:
             yield f"{MARKS[change.action]} {change.title}"
             yield from (f"    {line}" for each in change.settings for line in each.lines())
+            yield from (f"    {line}" for line in change.lost)
         yield from (f"  {word} {key}: not in the file, stays (--prune deletes it)" for word, key in self.left)
         yield self.summary
 
@@ -104,16 +122,28 @@ def compare(document: Document, current: Current, *, prune: bool = False) -> Pla
         if key not in document.wanted[kind.section]
     ]
     if prune:
-        changes += [Change(DELETE, kind, kind.section, key, _ended(kind, key, current)) for kind, key in gone]
+        ended = [_deletion(kind, key, document, current) for kind, key in gone]
+        # Another one may get its name; what others refer to can only go after they were changed.
+        first = [each for each in ended if each.kind in (AGENTS, SERVERS)]
+        changes = [*first, *changes, *(each for each in ended if each not in first)]
     left = () if prune else tuple((kind.word, key) for kind, key in gone)
     return Plan(tuple(changes), left, tuple(document.notes))
 
 
-def _ended(kind: Kind, key: str, current: Current) -> tuple[Setting, ...]:
-    """Whom deleting a connector disconnects."""
-    auth = current.rows[kind.section][key].auth_config if kind.section == "connectors" else None
-    count = auth.connections.count() if auth else 0
-    return (Setting("connected people", count, 0),) if count else ()
+def _deletion(kind: Kind, key: str, document: Document, current: Current) -> Change:
+    row = current.rows[kind.section][key]
+    settings: tuple[Setting, ...] = ()
+    lost: list[str] = []
+    if kind is CONNECTOR_KIND and row.auth_config and (count := row.auth_config.connections.count()):
+        settings = (Setting("connected people", count, 0),)
+    elif kind is SERVERS:
+        server = copy(row)
+        if server.auth_config and document.keeps_auth_config(server.auth_config.name):
+            server.auth_config = None
+        lost = lost_with_server(server)
+    elif kind is AGENTS:
+        lost = lost_with_agent(row)
+    return Change(DELETE, kind, kind.section, key, settings, lost=tuple(lost))
 
 
 def _in_order(kind: Kind, objects: Mapping[str, Values]) -> list[tuple[str, Values]]:

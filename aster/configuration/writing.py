@@ -118,7 +118,7 @@ class Writer:
     def _write_agents(self, change: Change) -> Agent:
         agent = self._row(change) or Agent(slug=change.key, name=change.key, organization=self.actor.organization)
         stored, wanted = self.current.values["agents"].get(change.key, {}), change.values
-        slugs: list[str] = wanted["servers"] if "servers" in wanted else stored.get("servers", [])
+        slugs: list[str] = wanted["servers"] if "servers" in wanted else self._still_there(stored.get("servers", []))
         assigned = {slug: self._server(slug) for slug in slugs}
         off: dict[str, list[str]] | None = wanted.get("disabled_tools")
         asked: dict[str, dict[str, str]] | None = wanted.get("approvals")
@@ -141,11 +141,12 @@ class Writer:
         row = self._row(change)
         if isinstance(row, McpServer):
             auth = row.auth_config
-            if auth is not None and auth.name in self.document.wanted.get("auth_configs", {}):
-                # It would go with its last server, and the file has it.
+            if auth is not None and self.document.keeps_auth_config(auth.name):
+                # It would go with its last server.
                 McpServer.objects.filter(pk=row.pk).update(auth_config=None)
                 row.refresh_from_db()
             servers.delete_server(row, actor=self.actor)
+            del self.current.servers[change.key]
         elif isinstance(row, AuthConfig):
             if AuthConfig.objects.filter(pk=row.pk).exists():  # else it went with its server
                 servers.delete_auth_config(row, actor=self.actor)
@@ -153,6 +154,7 @@ class Writer:
             agents.delete_llm_config(row, actor=self.actor)
         else:
             agents.delete_agent(row, actor=self.actor)
+        del self.current.rows[change.section][change.key]
 
     # --- Values -----------------------------------------------------------------------------------------------------
 
@@ -173,6 +175,9 @@ class Writer:
         section = "connectors" if ("connectors", slug) in self.failed else "servers"
         found: McpServer = self._found(section, slug, self.current.servers)
         return found
+
+    def _still_there(self, slugs: Iterable[str]) -> list[str]:
+        return [slug for slug in slugs if slug in self.current.servers]
 
     def _found(self, section: str, key: str, rows: Mapping[str, Any]) -> Any:
         if (section, key) in self.failed:
