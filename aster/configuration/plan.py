@@ -24,7 +24,7 @@ from aster.configuration.kinds import (
     own_names,
 )
 from aster.configuration.reading import Problems
-from aster.configuration.secrets import HOW, Secret
+from aster.configuration.secrets import HOW, NONE, Secret
 from integrations.services.consequences import lost_with as lost_with_server
 
 CREATE, CHANGE, DELETE = "create", "change", "delete"
@@ -107,7 +107,10 @@ def compare(document: Document, current: Current, *, prune: bool = False) -> Pla
     for kind in KINDS:
         for key, given in _in_order(kind, document.wanted.get(kind.section, {})):
             stored = current.values[kind.section].get(key)
-            values = _filled(kind, key, _named_as_stored(kind, key, given, current), stored or {}, document, problems)
+            named = _named_as_stored(kind, key, given, current)
+            if kind is SERVERS and document.is_mcp_shape and stored and stored["auth_config"] == given["name"]:
+                named.setdefault("auth_config", None)  # which was made of headers that are gone
+            values = _filled(kind, key, named, stored or {}, document, problems)
             settings = tuple(_settings(kind, values, stored))
             if stored is None or settings:
                 action = CREATE if stored is None else CHANGE
@@ -185,7 +188,9 @@ def _settings(kind: Kind, values: Values, stored: Values | None) -> Iterator[Set
             continue
         shape = kind.settings[name].shape
         if shape == SECRET:
-            yield Setting(name, "stored" if old else None, "changes" if old else "set", secret=old)
+            if old or value != NONE:
+                new = None if value == NONE else "changes" if old else "set"
+                yield Setting(name, "stored" if old else None, new, secret=old)
         elif shape == SECRETS:
             said = {each: _told(text, (old or {}).get(each)) for each, text in value.items()}
             yield Setting(name, dict.fromkeys(old, "stored") if old is not None else None, said, secret=old)

@@ -13,7 +13,7 @@ from django.core.management import CommandError
 from django.db import connections
 from pytest_django.fixtures import Settings
 
-from agents.models import Agent, ToolGrant
+from agents.models import Agent, LlmConfig, ToolGrant
 from agents.services.agents import save_agent
 from aster.accounts.models import AuditEvent, Organization
 from aster.celery import app as celery_app
@@ -316,3 +316,13 @@ def test_a_secret_that_somebody_else_changed_meanwhile_stops_it(
         carry_out(document, actor=alice.actor, expected=shown)
     assert AuthConfig.objects.get().token == "canary-rotated"
     assert "canary" not in f"{shown}{shown.as_json()}"
+
+
+def test_null_takes_a_secret_away(alice: Person, tmp_path: Path) -> None:
+    text = f'version: 1\nllm_configs: {{M: {{base_url: "{URL}", model: m, api_key: env:THE_KEY}}}}\n'
+    apply(write(tmp_path, text))
+    without = write(tmp_path, text.replace("env:THE_KEY", "null"))
+    assert '    api_key: "stored" → –' in mcp("plan", without)[1].splitlines()
+    apply(without)
+    assert LlmConfig.objects.get().api_key == ""
+    assert plan(without)[0] == 0

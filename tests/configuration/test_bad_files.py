@@ -70,7 +70,7 @@ connectors:
         "line 2, organization.keep_calls_days: must be at least 1",
         "line 4, auth_configs.Key.auth_type: must be one of NONE, BEARER, BASIC, CLIENT_CREDENTIALS, "
         "AUTHORIZATION_CODE, TOKEN_EXCHANGE, ID_JAG; did you mean BEARER?",
-        "line 4, auth_configs.Key.token: must be a text (put quotes around it)",
+        "line 4, auth_configs.Key.token: must be a text (put quotes around it) or null",
         "line 6, servers.github.is_enabled: must be true or false",
         "line 6, servers.github.timeout_seconds: must be at most 600",
         "line 6, servers.github.tool_scopes.a: must be a list",
