@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from aster.configuration.plan import Plan
 from aster.configuration.reading import MAX_BYTES, Problems
 from aster.errors import Conflict, InvalidInput
 
-STANDARD = "-"
+STANDARD, STANDARD_OUTPUT = "-", "/dev/stdout"
 
 
 def _file(parser: CommandParser) -> None:
@@ -114,7 +115,7 @@ def _agrees(out: Output) -> bool:
 def _run_export(actor: Actor, options: dict[str, Any], out: Output) -> int | None:
     document, notes = export(actor)
     text = as_yaml(document, notes, actor.organization.name)
-    if options["file"] == STANDARD:
+    if options["file"] in (STANDARD, STANDARD_OUTPUT):  # where nothing else may be said besides
         out.document({"document": document, "notes": notes})
         out.write(text)
         return None
@@ -127,27 +128,42 @@ def _run_export(actor: Actor, options: dict[str, Any], out: Output) -> int | Non
 
 
 def _write(path: Path, text: str, *, overwrite: bool) -> None:
-    """The whole file or none of it, whatever happens meanwhile."""
+    """The whole file or none of it, whatever happens meanwhile; what is no file (/dev/stdout, a pipe) is written to."""
     taken = Conflict(f"{path} is there already. Add --yes to overwrite it.")
     if path.exists() and not overwrite:
         raise taken
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            if overwrite:
-                os.replace(name, path)
-            else:
-                os.link(name, path)  # fails if somebody else wrote it meanwhile
-        finally:
-            Path(name).unlink(missing_ok=True)
+        if path.exists() and not path.is_file():
+            with path.open("w", encoding="utf-8") as device:
+                device.write(text)
+        else:
+            _replace(path.resolve(), text, overwrite=overwrite)  # what a link leads to, not the link
     except FileExistsError:
         raise taken from None
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error.strerror}.") from None
+    except (OSError, RuntimeError) as error:
+        raise InvalidInput(f"{path} cannot be written: {getattr(error, 'strerror', error)}.") from None
+
+
+def _replace(path: Path, text: str, *, overwrite: bool) -> None:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask())
+        if overwrite:
+            os.replace(name, path)
+        else:
+            os.link(name, path)  # fails if somebody else wrote it meanwhile
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # it cannot be asked for otherwise
+    os.umask(mask)
+    return mask
 
 
 VERBS = (

@@ -47,7 +47,7 @@ class Output:
 
     def document(self, value: Any) -> None:
         if self.as_json:
-            self._stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+            self._stdout.write(printable(json.dumps(value, ensure_ascii=False, default=str)) + "\n")
 
     @contextmanager
     def progress(self, words: str, total: int | None) -> Iterator[Callable[[], None]]:
@@ -61,5 +61,5 @@ class Output:
 
 
 def printable(words: str) -> str:
-    """Without what a terminal would obey (names and messages come from servers)."""
-    return "".join(char for char in words if char.isprintable() or char == "\n")
+    """What a terminal would obey, or not show, as its number (names and messages come from servers)."""
+    return "".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in words)

@@ -17,11 +17,18 @@ class Document:
     wanted: Wanted = field(repr=False)
     notes: list[str]
     source: Source = field(repr=False)
+    is_mcp_shape: bool = False
 
     def say(self, kind: Kind, key: str, words: str) -> str:
         name = f"{kind.word} {key}".strip()
         line = self.source.lines.get((kind.section, key) if kind.key else (kind.section,))
         return f"line {line}, {name}: {words}" if line else f"{name}: {words}"
+
+    def keeps_auth_config(self, name: str) -> bool:
+        """Whether it stays when its last server goes: the file has it, or refers to it."""
+        servers, auths = self.wanted.get("servers", {}), self.wanted.get("auth_configs", {})
+        referred = {each.get("auth_config") for each in servers.values()}
+        return name in auths or name in referred | {each.get("subject_config") for each in auths.values()}
 
 
 def parse(text: str, environ: Mapping[str, str] | None = None) -> Document:
@@ -33,7 +40,7 @@ def parse(text: str, environ: Mapping[str, str] | None = None) -> Document:
         )
     if mcp_shape.is_it(source.value):
         found = mcp_shape.convert(source, environ)
-        return Document(_tidy(found.wanted), found.notes, Source())
+        return Document(_tidy(found.wanted), found.notes, Source(), is_mcp_shape=True)
     problems = [*source.problems, *schema.check(source, schema.configuration_schema())]
     if problems:
         raise Problems(problems)
@@ -68,7 +75,7 @@ def _resolved(
     for name, value in values.items():
         shape = kind.settings[name].shape
         if shape == SECRET:
-            found[name] = value_of(value, (name,), False)
+            found[name] = secrets.NONE if value is None else value_of(value, (name,), False)
         elif shape == SECRETS:
             found[name] = {each: value_of(text, (name, each), True) for each, text in value.items()}
         else:

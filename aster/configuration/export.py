@@ -15,6 +15,7 @@ from integrations.models import AuthConfig, AuthType, Transport
 from integrations.services.discovery import found_by_discovery
 
 _SHARED = ("auth_type", "custom_headers", "token", "username", "password")
+_OTHER_BREAKS = {"\r", "\x85", "\u2028", "\u2029"}
 _OF_COMMANDS = ("command", "args", "env", "working_dir")
 
 
@@ -69,7 +70,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    # YAML 1.1 takes these for line breaks and reads some of them as others, unless they are written as numbers.
+    style = '"' if set(text) & _OTHER_BREAKS else "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

@@ -92,6 +92,10 @@ class _Conversion:
         for number, server in enumerate(self.mcp.get("servers", [])):
             path: Path = ("mcp", "servers", number)
             slug = _slug(server["name"])
+            if not slug:
+                words = "has no Latin letter or digit to make a slug of; write a slug, under Aster's own servers:"
+                self.problems.append(self.source.say((*path, "name"), words))
+                continue
             if slug in servers:
                 self.problems.append(self.source.say((*path, "name"), f"a server {slug} is there twice"))
                 continue
@@ -107,7 +111,8 @@ class _Conversion:
             wanted["organization"] = {ONLY: {"scope_hierarchy": hierarchy}}
         if auth_configs:
             wanted["auth_configs"] = auth_configs
-        wanted["servers"] = servers
+        if "servers" in self.mcp:  # a section that is not there says nothing, also to --prune
+            wanted["servers"] = servers
         return self.found
 
     def _server(self, given: Mapping[str, Any], slug: str, path: Path) -> Values:
@@ -130,6 +135,9 @@ class _Conversion:
             foreign: tuple[str, ...] = ("url", "headers")
         else:
             values["url"] = given.get("url", "")
+            if "${" in values["url"]:
+                words = "variables are replaced in headers, env and args only; write the address itself"
+                self.problems.append(self.source.say((*path, "url"), words))
             foreign = ("command", "args", "env", "working_dir")
         for name in [name for name in foreign if given.get(name)]:
             self._note((*path, name), f"means nothing with {transport}")
@@ -185,7 +193,7 @@ class _Conversion:
 
 
 def _slug(name: str) -> str:
-    """The same for the same name, whatever is stored."""
+    """The same for the same name, whatever is stored; empty if nothing of it can stand in one."""
     slug = slugify(name).replace("_", "-").strip("-")[:50].rstrip("-")
     slug = re.sub("-{2,}", "-", slug)
-    return f"mcp-{slug}"[:50] if not slug or slug.isdigit() or slug in RESERVED_SLUGS else slug
+    return f"mcp-{slug}"[:50] if slug.isdigit() or slug in RESERVED_SLUGS else slug

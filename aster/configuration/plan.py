@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from agents.services.consequences import lost_with as lost_with_agent
 from aster.configuration.current import Current
+from aster.configuration.differences import told
 from aster.configuration.document import Document
-from aster.configuration.kinds import AGENTS, AUTH_CONFIGS, KINDS, SECRET, SECRETS, Kind, Values, own_names
+from aster.configuration.kinds import (
+    AGENTS,
+    AUTH_CONFIGS,
+    CONNECTOR_KIND,
+    KINDS,
+    SECRET,
+    SECRETS,
+    SERVERS,
+    Kind,
+    Values,
+    own_names,
+)
 from aster.configuration.reading import Problems
-from aster.configuration.secrets import HOW, Secret
+from aster.configuration.secrets import HOW, NONE, Secret
+from integrations.services.consequences import lost_with as lost_with_server
 
 CREATE, CHANGE, DELETE = "create", "change", "delete"
 MARKS = {CREATE: "+", CHANGE: "~", DELETE: "-"}
 _DONE = {CREATE: "to create", CHANGE: "to change", DELETE: "to delete"}
-LONGEST = 100
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting before and after; of a secret only that there is one: stored, set, changes."""
+    """One setting before and after; of a secret only that there is one: stored, set, changes.
+
+    `secret` is the stored one, so that a plan in which it was another is no longer the same.
+    """
 
     name: str
     old: Any
     new: Any
+    secret: Any = field(default=None, repr=False)
 
     def lines(self) -> Iterator[str]:
-        """For people: of maps the entries that differ, of texts the lines."""
-        old, new = self.old, self.new
-        if isinstance(new, dict) and isinstance(old, dict | None) and (old or new):
-            before = old or {}
-            for name in sorted(before.keys() | new.keys()):
-                if before.get(name) != new.get(name):
-                    yield f"{self.name}.{name}: {_short(before.get(name))} → {_short(new.get(name))}"
-        elif isinstance(new, str) and isinstance(old, str | None) and "\n" in f"{old or ''}{new}":
-            yield f"{self.name}:"
-            lines = difflib.unified_diff((old or "").splitlines(), new.splitlines(), n=1, lineterm="")
-            yield from (f"    {each}" for each in list(lines)[2:])
-        elif isinstance(new, list) and isinstance(old, list) and len(f"{old}{new}") > LONGEST:
-            gone, come = [each for each in old if each not in new], [each for each in new if each not in old]
-            yield f"{self.name}: {len(old)} → {len(new)}; without {_short(gone)}, with {_short(come)}"
-        else:
-            old, new = _where_they_part(old, new)
-            yield f"{self.name}: {_short(old)} → {_short(new)}"
+        return told(self.name, self.old, self.new)
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Change:
     key: str
     settings: tuple[Setting, ...] = ()
     values: Values = field(default_factory=dict, compare=False, repr=False)
+    # What goes with a deleted object, in words. It may be more by the time of the yes, as with any other deletion.
+    lost: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def title(self) -> str:
@@ -65,7 +67,8 @@ class Change:
 
     def as_json(self) -> dict[str, Any]:
         told = {each.name: {"old": each.old, "new": each.new} for each in self.settings}
-        return {"action": self.action, "section": self.section, "key": self.key, "settings": told}
+        found = {"action": self.action, "section": self.section, "key": self.key, "settings": told}
+        return found | ({"lost": list(self.lost)} if self.action == DELETE else {})
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Plan:
         for change in self.changes:
             yield f"{MARKS[change.action]} {change.title}"
             yield from (f"    {line}" for each in change.settings for line in each.lines())
+            yield from (f"    {line}" for line in change.lost)
         yield from (f"  {word} {key}: not in the file, stays (--prune deletes it)" for word, key in self.left)
         yield self.summary
 
@@ -103,7 +107,10 @@ def compare(document: Document, current: Current, *, prune: bool = False) -> Pla
     for kind in KINDS:
         for key, given in _in_order(kind, document.wanted.get(kind.section, {})):
             stored = current.values[kind.section].get(key)
-            values = _filled(kind, key, _named_as_stored(kind, key, given, current), stored or {}, document, problems)
+            named = _named_as_stored(kind, key, given, current)
+            if kind is SERVERS and document.is_mcp_shape and stored and stored["auth_config"] == given["name"]:
+                named.setdefault("auth_config", None)  # which was made of headers that are gone
+            values = _filled(kind, key, named, stored or {}, document, problems)
             settings = tuple(_settings(kind, values, stored))
             if stored is None or settings:
                 action = CREATE if stored is None else CHANGE
@@ -118,16 +125,28 @@ def compare(document: Document, current: Current, *, prune: bool = False) -> Pla
         if key not in document.wanted[kind.section]
     ]
     if prune:
-        changes += [Change(DELETE, kind, kind.section, key, _ended(kind, key, current)) for kind, key in gone]
+        ended = [_deletion(kind, key, document, current) for kind, key in gone]
+        # Another one may get its name; what others refer to can only go after they were changed.
+        first = [each for each in ended if each.kind in (AGENTS, SERVERS)]
+        changes = [*first, *changes, *(each for each in ended if each not in first)]
     left = () if prune else tuple((kind.word, key) for kind, key in gone)
     return Plan(tuple(changes), left, tuple(document.notes))
 
 
-def _ended(kind: Kind, key: str, current: Current) -> tuple[Setting, ...]:
-    """Whom deleting a connector disconnects."""
-    auth = current.rows[kind.section][key].auth_config if kind.section == "connectors" else None
-    count = auth.connections.count() if auth else 0
-    return (Setting("connected people", count, 0),) if count else ()
+def _deletion(kind: Kind, key: str, document: Document, current: Current) -> Change:
+    row = current.rows[kind.section][key]
+    settings: tuple[Setting, ...] = ()
+    lost: list[str] = []
+    if kind is CONNECTOR_KIND and row.auth_config and (count := row.auth_config.connections.count()):
+        settings = (Setting("connected people", count, 0),)
+    elif kind is SERVERS:
+        server = copy(row)
+        if server.auth_config and document.keeps_auth_config(server.auth_config.name):
+            server.auth_config = None
+        lost = lost_with_server(server)
+    elif kind is AGENTS:
+        lost = lost_with_agent(row)
+    return Change(DELETE, kind, kind.section, key, settings, lost=tuple(lost))
 
 
 def _in_order(kind: Kind, objects: Mapping[str, Values]) -> list[tuple[str, Values]]:
@@ -169,29 +188,15 @@ def _settings(kind: Kind, values: Values, stored: Values | None) -> Iterator[Set
             continue
         shape = kind.settings[name].shape
         if shape == SECRET:
-            yield Setting(name, "stored" if old else None, "changes" if old else "set")
+            if old or value != NONE:
+                new = None if value == NONE else "changes" if old else "set"
+                yield Setting(name, "stored" if old else None, new, secret=old)
         elif shape == SECRETS:
-            told = {each: _told(text, (old or {}).get(each)) for each, text in value.items()}
-            yield Setting(name, dict.fromkeys(old, "stored") if old is not None else None, told)
+            said = {each: _told(text, (old or {}).get(each)) for each, text in value.items()}
+            yield Setting(name, dict.fromkeys(old, "stored") if old is not None else None, said, secret=old)
         else:
             yield Setting(name, old, value)
 
 
 def _told(value: Secret, old: Secret | None) -> str:
     return "set" if old is None else "stored" if value == old else "changes"
-
-
-def _where_they_part(old: Any, new: Any) -> tuple[Any, Any]:
-    """Of two long texts the parts that differ."""
-    if not isinstance(old, str) or not isinstance(new, str) or max(len(old), len(new)) <= LONGEST:
-        return old, new
-    pairs = enumerate(zip(old, new, strict=False))
-    start = next((n for n, (a, b) in pairs if a != b), min(len(old), len(new))) - 20
-    return (f"…{old[start:]}", f"…{new[start:]}") if start > 0 else (old, new)
-
-
-def _short(value: Any) -> str:
-    if value is None:
-        return "–"
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}… ({len(text):,} characters)"

@@ -12,6 +12,8 @@ from aster.errors import InvalidInput
 
 MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 40
+MAX_NUMBER, MAX_DIGITS = 2**53, 80
+TEXT = "tag:yaml.org,2002:str"
 _TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 Path = tuple[str | int, ...]
 
@@ -95,11 +97,25 @@ def _value(loader: _Loader, node: Any, path: Path, source: Source) -> Any:
         return [_value(loader, each, (*path, number), source) for number, each in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, path, source)
+    if node.tag != TEXT and not _is_small(loader, node):
+        source.problems.append(source.say(path, "a number as large as this one is not taken; quotes make it a text"))
+        return None
     value = loader.construct_object(node)
     if (isinstance(value, str) and not is_storable(value)) or (isinstance(value, float) and value - value != 0):
         source.problems.append(source.say(path, "characters or numbers that cannot be stored"))
         return None
     return value
+
+
+def _is_small(loader: _Loader, node: Any) -> bool:
+    """JSON carries whole numbers up to 2^53 (RFC 8259 section 6); long ones take long to read."""
+    if len(node.value) > MAX_DIGITS:
+        return False
+    try:
+        value = loader.construct_object(node)
+    except (ValueError, OverflowError):
+        return False
+    return not isinstance(value, int) or abs(value) <= MAX_NUMBER
 
 
 def _mapping(loader: _Loader, node: Any, path: Path, source: Source) -> dict[str, Any]:

@@ -30,8 +30,8 @@ _BOUNDS = {
     "maxLength": "has more than {} characters",
 }
 _REFERENCE: Schema = {
-    "type": "string",
-    "description": "env:NAME, file:/path, or stored (keep what is stored). Never the secret itself.",
+    "type": ["string", "null"],
+    "description": "env:NAME, file:/path, stored (keep what is stored), or null for none. Never the secret itself.",
 }
 
 
@@ -66,7 +66,7 @@ def _of_setting(shape: str, schema: Schema) -> Schema:
     if shape == SECRET:
         return _REFERENCE
     if shape == SECRETS:
-        described = f"{_REFERENCE['description']} plain:TEXT for what is no secret."
+        described = "env:NAME, file:/path, stored (keep what is stored), or plain:TEXT for what is no secret."
         return {"type": "object", "additionalProperties": {"type": "string", "description": described}}
     return schema
 

@@ -24,6 +24,9 @@ class Secret:
     __str__ = __repr__
 
 
+NONE = Secret("")
+
+
 class Unresolved(Exception):
     """Says what is wrong with a reference, in words without any value."""
 

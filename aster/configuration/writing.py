@@ -20,8 +20,8 @@ from aster.configuration.plan import CREATE, DELETE, Change
 from aster.configuration.secrets import Secret
 from aster.errors import AsterError, InvalidInput
 from connectors.base import Kind as ConnectorKind
-from connectors.registry import find_connector
-from connectors.services import Settings, enable_connector, find_enabled, update_connector
+from connectors.registry import all_connectors, find_connector
+from connectors.services import SOURCE, Settings, enable_connector, find_enabled, update_connector
 from integrations.models import AuthConfig, ClientMode, McpServer
 from integrations.services import servers
 
@@ -86,7 +86,10 @@ class Writer:
         if server is None and change.key in self.current.servers:
             raise InvalidInput("this slug belongs to a connector. Choose another one, or write it under connectors.")
         server = server or McpServer(slug=change.key, name=change.key)
+        before = _origin(server)
         self._fill(server, change)
+        if _origin(server) != before:
+            _require_own_origin(server)
         servers.save_server(server, actor=self.actor, test=False, discover=False)
         return server
 
@@ -115,7 +118,7 @@ class Writer:
     def _write_agents(self, change: Change) -> Agent:
         agent = self._row(change) or Agent(slug=change.key, name=change.key, organization=self.actor.organization)
         stored, wanted = self.current.values["agents"].get(change.key, {}), change.values
-        slugs: list[str] = wanted["servers"] if "servers" in wanted else stored.get("servers", [])
+        slugs: list[str] = wanted["servers"] if "servers" in wanted else self._still_there(stored.get("servers", []))
         assigned = {slug: self._server(slug) for slug in slugs}
         off: dict[str, list[str]] | None = wanted.get("disabled_tools")
         asked: dict[str, dict[str, str]] | None = wanted.get("approvals")
@@ -138,11 +141,12 @@ class Writer:
         row = self._row(change)
         if isinstance(row, McpServer):
             auth = row.auth_config
-            if auth is not None and auth.name in self.document.wanted.get("auth_configs", {}):
-                # It would go with its last server, and the file has it.
+            if auth is not None and self.document.keeps_auth_config(auth.name):
+                # It would go with its last server.
                 McpServer.objects.filter(pk=row.pk).update(auth_config=None)
                 row.refresh_from_db()
             servers.delete_server(row, actor=self.actor)
+            del self.current.servers[change.key]
         elif isinstance(row, AuthConfig):
             if AuthConfig.objects.filter(pk=row.pk).exists():  # else it went with its server
                 servers.delete_auth_config(row, actor=self.actor)
@@ -150,6 +154,7 @@ class Writer:
             agents.delete_llm_config(row, actor=self.actor)
         else:
             agents.delete_agent(row, actor=self.actor)
+        del self.current.rows[change.section][change.key]
 
     # --- Values -----------------------------------------------------------------------------------------------------
 
@@ -171,6 +176,9 @@ class Writer:
         found: McpServer = self._found(section, slug, self.current.servers)
         return found
 
+    def _still_there(self, slugs: Iterable[str]) -> list[str]:
+        return [slug for slug in slugs if slug in self.current.servers]
+
     def _found(self, section: str, key: str, rows: Mapping[str, Any]) -> Any:
         if (section, key) in self.failed:
             raise _Depends
@@ -180,6 +188,23 @@ class Writer:
             word = BY_SECTION[section].word
             raise InvalidInput(f"there is no {word} {key[:60]}, neither in the file nor stored.{hint}")
         return rows[key]
+
+
+def _origin(server: McpServer) -> tuple[str, str, str]:
+    return server.source, server.url, server.transport
+
+
+def _require_own_origin(server: McpServer) -> None:
+    """The Connectors page takes a server for the connector that its source names."""
+    if not server.source.startswith(SOURCE):
+        return
+    slug = server.source.removeprefix(SOURCE)
+    connector = next((each for each in all_connectors() if each.slug == slug and each.is_remote), None)
+    if connector is None:
+        raise InvalidInput(f"source: {server.source[:60]} is no server of the catalogue. Leave the source out.")
+    if (server.url, server.transport) != (connector.url, connector.transport):
+        words = f"source: in the catalogue, {slug} is {connector.url} ({connector.transport}). Leave the source out."
+        raise InvalidInput(words)
 
 
 def _approvers(

@@ -13,7 +13,7 @@ from django.core.management import CommandError
 from django.db import connections
 from pytest_django.fixtures import Settings
 
-from agents.models import Agent, ToolGrant
+from agents.models import Agent, LlmConfig, ToolGrant
 from agents.services.agents import save_agent
 from aster.accounts.models import AuditEvent, Organization
 from aster.celery import app as celery_app
@@ -24,7 +24,7 @@ from aster.demo.world import DemoWorld
 from aster.errors import Conflict, InvalidInput, NotAllowed
 from integrations.models import AuthConfig, Connection, McpServer, Tool
 from integrations.services.connections import begin_connection, complete_connection
-from integrations.services.servers import save_server
+from integrations.services.servers import save_auth_config, save_server
 from integrations.services.targets import build_target
 from integrations.tasks import sync_server
 from tests.configuration.stage import apply, export, globex, mcp, plan, write
@@ -300,3 +300,29 @@ llm_configs: {M: {base_url: "https://llm.test/v1", model: m}}
     apply(write(tmp_path, text))
     assert {host for host, _ in looked_up} == {"crm.test", "login.test", "llm.test"}
     assert not any(inside for _, inside in looked_up)
+
+
+def test_a_secret_that_somebody_else_changed_meanwhile_stops_it(
+    alice: Person, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(file)
+    monkeypatch.setenv("THE_KEY", "canary-2")
+    document = parse(FILE)
+    shown = preview(document, actor=alice.actor)
+    auth = AuthConfig.objects.get()
+    auth.token = "canary-rotated"
+    save_auth_config(auth, actor=alice.actor)
+    with pytest.raises(Conflict, match="changed something meanwhile"):
+        carry_out(document, actor=alice.actor, expected=shown)
+    assert AuthConfig.objects.get().token == "canary-rotated"
+    assert "canary" not in f"{shown}{shown.as_json()}"
+
+
+def test_null_takes_a_secret_away(alice: Person, tmp_path: Path) -> None:
+    text = f'version: 1\nllm_configs: {{M: {{base_url: "{URL}", model: m, api_key: env:THE_KEY}}}}\n'
+    apply(write(tmp_path, text))
+    without = write(tmp_path, text.replace("env:THE_KEY", "null"))
+    assert '    api_key: "stored" → –' in mcp("plan", without)[1].splitlines()
+    apply(without)
+    assert LlmConfig.objects.get().api_key == ""
+    assert plan(without)[0] == 0

@@ -11,12 +11,16 @@ from django.core.management import CommandError
 from pytest_django.fixtures import Settings
 
 from agents.models import Agent
-from aster.accounts.models import AuditEvent
+from aster.accounts.models import AuditEvent, Organization
 from aster.configuration.document import parse
 from aster.configuration.reading import Problems
+from connectors.registry import find_connector
 from integrations.models import AuthConfig, McpServer
-from tests.configuration.stage import apply, mcp, write
+from integrations.services.servers import save_server
+from tests.configuration.stage import apply, export, globex, mcp, write
 from tests.conftest import Person
+
+__all__ = ["globex"]
 
 pytestmark = pytest.mark.django_db
 URL = "https://93.184.216.34/mcp"
@@ -66,7 +70,7 @@ connectors:
         "line 2, organization.keep_calls_days: must be at least 1",
         "line 4, auth_configs.Key.auth_type: must be one of NONE, BEARER, BASIC, CLIENT_CREDENTIALS, "
         "AUTHORIZATION_CODE, TOKEN_EXCHANGE, ID_JAG; did you mean BEARER?",
-        "line 4, auth_configs.Key.token: must be a text (put quotes around it)",
+        "line 4, auth_configs.Key.token: must be a text (put quotes around it) or null",
         "line 6, servers.github.is_enabled: must be true or false",
         "line 6, servers.github.timeout_seconds: must be at most 600",
         "line 6, servers.github.tool_scopes.a: must be a list",
@@ -92,6 +96,21 @@ connectors:
         ("version: 1\n? [a, b]\n: 1\n", "a name in it is no text"),
         ("version: 1\nagents: " + "[" * 200 + "]" * 200, "nested more than 40 levels deep"),
         ("#" * 1_100_000, "larger than 1024 kB"),
+        *(
+            (
+                f"version: 1\norganization:\n  keep_calls_days: {number}\n",
+                "line 3, organization.keep_calls_days: a number",
+            )
+            for number in (
+                f"0x{'f' * 4000}",
+                "9" * 5000,
+                "1" + ":59" * 50_000,
+                f"1{':59' * 9000}.5",
+                2**53 + 1,
+                "0x_",
+                -(2**60),
+            )
+        ),
     ],
 )
 def test_what_is_no_configuration_is_refused_in_words(text: str, words: str) -> None:
@@ -207,3 +226,38 @@ def test_a_connector_has_no_settings_of_another_kind_and_its_slug_is_taken(alice
     apply(write(tmp_path, text))
     with pytest.raises(CommandError, match="this slug belongs to a connector"):
         mcp("plan", write(tmp_path, f"version: 1\nservers: {{slack: {{url: '{URL}'}}}}\n"))
+
+
+def test_only_a_server_of_the_catalogue_comes_from_it(alice: Person, tmp_path: Path) -> None:
+    hosted = find_connector("aws-knowledge-mcp")
+    text = f"""version: 1
+servers:
+  a: {{url: "{URL}", source: "catalog:aws-knowledge-mcp"}}
+  b: {{url: "{hosted.url}", transport: sse, source: "catalog:aws-knowledge-mcp"}}
+  c: {{url: "{URL}", source: "catalog:slack"}}
+  d: {{url: "{URL}", source: "catalog:none"}}
+"""
+    told = refused(tmp_path, text)
+    assert [line.partition(":")[0] for line in told] == [
+        f"line {n}, server {each}" for n, each in zip((3, 4, 5, 6), "abcd", strict=True)
+    ]
+    assert f"in the catalogue, aws-knowledge-mcp is {hosted.url} (streamable_http)" in told[0]
+    assert "catalog:slack is no server of the catalogue" in told[2]
+
+
+def test_a_hosted_connector_stays_what_the_catalogue_says(
+    alice: Person, globex: Organization, tmp_path: Path, settings: Settings
+) -> None:
+    hosted = find_connector("aws-knowledge-mcp")
+    server = McpServer(name=hosted.name, url=hosted.url, source="catalog:aws-knowledge-mcp")
+    save_server(server, actor=alice.actor, test=False)
+    written = export(tmp_path)
+    assert apply(written) == "Nothing to change.\n"
+    text = written.read_text()
+    with pytest.raises(CommandError, match="in the catalogue, aws-knowledge-mcp is"):
+        mcp("plan", write(tmp_path, text.replace(server.url, URL)))
+    with pytest.raises(CommandError, match="enabled already"):
+        twice = f"version: 1\nservers: {{again: {{url: '{server.url}', source: 'catalog:aws-knowledge-mcp'}}}}\n"
+        mcp("plan", write(tmp_path, twice))
+    apply(written, organization="globex")
+    assert McpServer.objects.get(organization=globex).source == server.source

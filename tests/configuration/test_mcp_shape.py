@@ -162,3 +162,28 @@ def test_a_private_address_is_refused_unless_the_operator_allows_it(alice: Perso
     settings.ASTER_STDIO_COMMANDS = []
     with pytest.raises(CommandError, match="2 problems:\n- server filesystem: command: Local commands are off"):
         mcp("plan", SEED)
+
+
+def test_pruning_by_a_file_that_names_no_servers_leaves_them_alone(alice: Person, tmp_path: Path) -> None:
+    apply(SEED)
+    assert "Nothing to change." in apply(write(tmp_path, "mcp: {enabled: true, client_timeout: 9}\n"), "--prune")
+    assert McpServer.objects.count() == 2
+    apply(write(tmp_path, "mcp: {servers: []}\n"), "--prune")
+    assert not McpServer.objects.exists()
+
+
+def test_a_server_whose_headers_are_gone_signs_in_no_more(alice: Person, tmp_path: Path) -> None:
+    text = "mcp: {servers: [{name: github, url: 'https://93.184.216.34/mcp', headers: {X-Key: '${GITHUB_TOKEN}'}}]}\n"
+    apply(write(tmp_path, text))
+    assert McpServer.objects.get().auth_config is not None
+    apply(write(tmp_path, text.replace(", headers: {X-Key: '${GITHUB_TOKEN}'}", "")))
+    assert McpServer.objects.get().auth_config is None
+
+
+def test_addresses_with_variables_and_names_that_make_no_slug_are_refused() -> None:
+    text = (
+        "mcp:\n  servers:\n    - name: a\n      url: https://${HOST}/mcp\n    - {name: 天気, url: 'https://x.test'}\n"
+    )
+    first, second = problems_of(text, HOST="x.test")
+    assert first.startswith("line 4, mcp.servers[0].url: variables are replaced in headers")
+    assert second.startswith("line 5, mcp.servers[1].name: has no Latin letter") and "write a slug" in second

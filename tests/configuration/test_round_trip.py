@@ -256,3 +256,13 @@ def test_of_what_is_long_the_part_that_differs_is_shown(rich: Person, tmp_path: 
     assert 'prompt: "…word word word word red word' in told
     assert '→ "…word word word word green word' in told
     assert "servers: 2 → 8; without [], with" in told
+
+
+@pytest.mark.parametrize("end", ["\x85", "\u2028", "\u2029", "\r", "\r\n", "\ufeff", "\t"])
+def test_unusual_line_ends_come_back_as_they_were(alice: Person, tmp_path: Path, end: str) -> None:
+    agent = Agent(name=f"A{end}b", prompt=f"One{end}two\n  three{end}\n{end}")
+    save_agent(agent, actor=alice.actor)
+    assert plan(export(tmp_path)) == (
+        0,
+        {"changes": [], "not_in_file": [], "notes": [], "summary": "Nothing to change."},
+    )
