@@ -202,3 +202,24 @@ def test_a_limit_that_says_nonsense_is_a_limit_all_the_same(github: Desk, said: 
     github.api.next_answers = [Said({"message": "Slow down"}, 429, {"retry-after": said})] * 3
     error = github.error("list_repos")
     assert (error.code, "Try again later" in error.message) == ("rate_limited", True)
+
+
+class TestPagesThatChangeWhileOneReads:
+    """Between two pages things are made and deleted: what is left is told, and a page that is gone is said to be."""
+
+    def test_a_cursor_that_the_provider_no_longer_knows_is_refused_in_its_words(
+        self, slack: Desk, notion: Desk
+    ) -> None:
+        slack.api.next_answers = [Said({"ok": False, "error": "invalid_cursor"})]
+        assert "invalid_cursor" in slack.error("list_channels", cursor="of yesterday").message
+        words = "The start_cursor provided is invalid: fe2cc560"
+        notion.api.next_answers = [Said({"object": "error", "code": "validation_error", "message": words}, 400)]
+        assert words in notion.error("search", query="kale", cursor="fe2cc560").message
+
+    def test_a_page_behind_the_end_is_empty_and_the_last(self, slack: Desk, github: Desk) -> None:
+        slack.api.next_answers = [Said({"ok": True, "channels": [], "response_metadata": {"next_cursor": ""}})]
+        assert slack.call("list_channels", cursor="dGVhbTpDMDYxRkE1UEI=") == {"channels": [], "next_cursor": None}
+        github.api.next_answers = [Said([]), Said({"total_count": 40, "incomplete_results": False, "items": []})]
+        assert github.call("list_repos", limit=2, page=9) == {"repositories": [], "next_page": None}
+        found = github.call("search_issues", query="is:open", page=2)
+        assert (found["issues"], found["next_page"]) == ([], None)
