@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.db.models import QuerySet
 
@@ -180,17 +181,34 @@ def _auth_fields(connector: Connector) -> dict[str, Any]:
     return {**own, **connector.auth}
 
 
-def _api_url(url: str) -> str:
-    """Paths are added at its end."""
-    if "?" in url or "#" in url:
-        words = "Leave out what follows the ? or # in the address."
-        raise InvalidInput(words, fields={"url": [words]})
+def check_api_url(url: str) -> str:
+    """Where an API is: what its paths come after. Raises InvalidInput for what is no such address."""
+    url = url.strip()
+    problem = ""
+    if not url:
+        problem = "Enter the address of the API, for example https://api.example.com/v1."
+    elif "{" in url or "}" in url:
+        problem = "Fill in what is in braces."
+    elif "?" in url or "#" in url:
+        problem = "Leave out what follows the ? or # in the address."
+    elif not _is_address(url):
+        problem = "This is no address. Enter one such as https://api.example.com/v1."
+    if problem:
+        raise InvalidInput(problem, fields={"url": [problem]})
     return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        urlsplit(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _apply(settings: Settings, server: McpServer, auth: AuthConfig | None) -> None:
     if settings.url is not None:
-        server.url = _api_url(settings.url)
+        server.url = check_api_url(settings.url)
     if settings.is_enabled is not None:
         server.is_enabled = settings.is_enabled
     for name in AUTH_SETTINGS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.db.models import QuerySet
 
@@ -27,7 +26,7 @@ from connectors.openapi.documents import (
 )
 from connectors.openapi.serving import COMMAND, keep_operations
 from connectors.openapi.sign_in import KINDS, NONE, Credentials, apply_credentials, kind_of, new_auth
-from connectors.services import Disabled, disable_server
+from connectors.services import Disabled, check_api_url, disable_server
 from integrations.models import AuthConfig, McpServer, Transport
 from integrations.services import servers
 from integrations.services.validation import unique_auth_name
@@ -88,7 +87,7 @@ def create_api_connector(document: ApiDocument, given: ApiSettings, *, actor: Ac
     server = McpServer(
         name=name, slug=document.slug if is_free else unique_slug(f"{document.slug[:40]}-api", rows),
         description=f"{len(operations)} operation{'' if len(operations) == 1 else 's'} of {document.title}"[:500],
-        transport=Transport.CONNECTOR, command=COMMAND, url=_api_url(given.url if given.url is not None else read.url),
+        transport=Transport.CONNECTOR, command=COMMAND, url=check_api_url(given.url if given.url is not None else read.url),
         takes_changes=True,  # they change when an admin says so
         tool_scopes=scopes, is_enabled=given.is_enabled is not False,
     )  # fmt: skip
@@ -115,7 +114,7 @@ def change_api_connector(
     if given.name is not None:
         server.name = given.name
     if given.url is not None:
-        server.url = _api_url(given.url)
+        server.url = check_api_url(given.url)
     if given.is_enabled is not None:
         server.is_enabled = given.is_enabled
     auth = _changed_auth(server, given.credentials, actor)
@@ -224,31 +223,6 @@ def _store(
     )  # fmt: skip
     keep_operations(made.pk, operations)
     return made
-
-
-def _api_url(url: str) -> str:
-    """Where the API is: what its paths come after."""
-    url = url.strip()
-    problem = ""
-    if not url:
-        problem = "Enter the address of the API, for example https://api.example.com/v1."
-    elif "{" in url or "}" in url:
-        problem = "Fill in what is in braces."
-    elif "?" in url:
-        problem = "Leave out what follows the ? in the address."
-    elif not _is_address(url):
-        problem = "This is no address. Enter one such as https://api.example.com/v1."
-    if problem:
-        raise InvalidInput(problem, fields={"url": [problem]})
-    return url
-
-
-def _is_address(url: str) -> bool:
-    try:
-        urlsplit(url)
-    except ValueError:
-        return False
-    return True
 
 
 def _known_kind(kind: str) -> str:
