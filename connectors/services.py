@@ -44,7 +44,7 @@ class Settings:
 class Disabled:
     """What came of a connector's connections: how many were revoked at the provider, and what it said to the others.
 
-    `kept_for` is a server that the sign-in is also for: then nobody was disconnected.
+    `kept_for` is a server or a derived sign-in that the sign-in is also for: then nobody was disconnected.
     """
 
     revoked: int
@@ -140,9 +140,9 @@ def disable_server(server: McpServer, *, actor: Actor) -> Disabled:
     actor.require_scope(CONNECT)
     auth = server.auth_config
     servers.set_enabled(server, False, actor=actor)
-    if auth and (other := auth.servers.exclude(pk=server.pk).first()):
+    if auth and (kept_for := _also_used_by(auth, server)):
         servers.delete_server(server, actor=actor, by_connectors=True)
-        return Disabled(0, [], kept_for=other.name)
+        return Disabled(0, [], kept_for=kept_for)
     outcomes = _disconnect_all(auth, actor)
     servers.delete_server(server, actor=actor, by_connectors=True)
     if auth and AuthConfig.objects.filter(pk=auth.pk).exists():
@@ -151,6 +151,12 @@ def disable_server(server: McpServer, *, actor: Actor) -> Disabled:
         servers.delete_auth_config(auth, actor=actor)
     failed = [outcome.words for outcome in outcomes if outcome.outcome != "revoked"]
     return Disabled(len(outcomes) - len(failed), failed)
+
+
+def _also_used_by(auth: AuthConfig, server: McpServer) -> str:
+    """Another server at the same sign-in, or a sign-in that is derived from it."""
+    others = auth.servers.exclude(pk=server.pk).values_list("name", flat=True)
+    return others.first() or auth.derived_configs.values_list("name", flat=True).first() or ""
 
 
 def _disconnect_all(auth: AuthConfig | None, actor: Actor) -> list[Revocation]:

@@ -54,7 +54,9 @@ def edit_connector(request: ActorRequest, slug: str) -> HttpResponse:
                 ". Assign it to agents, and connect your account" if saved.needs_person else ". Assign it to agents"
             )
             messages.success(request, f"{connector.name} {'was saved' if server else f'is enabled{follows}'}.")
-            return redirect("admin:connector", slug) if server or not connector.is_remote else _to_server(saved)
+            if connector.is_remote and not server:
+                return redirect("admin:server", saved.slug)
+            return redirect("admin:connector", slug)
     context = {"connector": connector, "server": server, "form": form, "callback_url": callback_url()}
     return render(request, "connectors/connector.html", context, status=400 if form.errors else 200)
 
@@ -90,10 +92,6 @@ def _consequences(connector: Connector, server: McpServer) -> list[str]:
         people = server.auth_config.connections.count()
         found.insert(0, f"{people} connected account{'' if people == 1 else 's'} will be disconnected.")
     return [*found, "Its client ID and secret are deleted."] if connector.kind == Kind.OAUTH else found
-
-
-def _to_server(server: McpServer) -> HttpResponse:
-    return redirect("admin:server", server.slug)
 
 
 urlpatterns: list[URLPattern] = [

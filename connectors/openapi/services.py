@@ -87,7 +87,8 @@ def create_api_connector(document: ApiDocument, given: ApiSettings, *, actor: Ac
     server = McpServer(
         name=name, slug=document.slug if is_free else unique_slug(f"{document.slug[:40]}-api", rows),
         description=f"{len(operations)} operation{'' if len(operations) == 1 else 's'} of {document.title}"[:500],
-        transport=Transport.CONNECTOR, command=COMMAND, url=check_api_url(given.url if given.url is not None else read.url),
+        transport=Transport.CONNECTOR, command=COMMAND,
+        url=check_api_url(given.url if given.url is not None else read.url),
         takes_changes=True,  # they change when an admin says so
         tool_scopes=scopes, is_enabled=given.is_enabled is not False,
     )  # fmt: skip

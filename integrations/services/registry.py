@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -179,13 +178,6 @@ class Notice:
     def can_be_shown(self) -> bool:
         """Whether the entry has a page: those of a registry that was taken off the list have none."""
         return self.entry.registry in settings.ASTER_REGISTRIES
-
-    def as_json(self) -> dict[str, Any]:
-        entry = self.entry
-        return {
-            "entry_id": entry.pk, "name": entry.name, "status": entry.status, "status_message": entry.status_message,
-            "added_version": self.added_version, "listed_version": entry.version,
-        }  # fmt: skip
 
 
 def notice_of(server: McpServer) -> Notice | None:

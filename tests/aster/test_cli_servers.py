@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core.management import CommandError
 from pytest_django.fixtures import Settings
@@ -108,7 +110,10 @@ class TestValidate:
         variable = AuthConfig.objects.create(
             organization=alice.organization, name="V", auth_type=AuthType.BEARER, token="${MISSING_KEY}"
         )
-        make = lambda **fields: McpServer.objects.create(organization=alice.organization, **fields)  # noqa: E731
+
+        def make(**fields: Any) -> McpServer:
+            return McpServer.objects.create(organization=alice.organization, **fields)
+
         make(name="No key", slug="no-key", url="http://127.0.0.1:9/mcp", auth_config=keyless)
         make(name="No variable", slug="no-variable", url="http://127.0.0.1:9/mcp", auth_config=variable)
         make(name="Local", slug="local", transport=Transport.STDIO, command="npx")

@@ -121,7 +121,10 @@ def test_with_oauth_a_call_takes_the_callers_own_token(
     alice: Person, bob: Person, base: str, api: RestProvider
 ) -> None:
     server = make(alice, base, APP)
-    call_as_bob = lambda: call(bob, server, "pet_shop_cats")  # noqa: E731
+
+    def call_as_bob() -> Any:
+        return call(bob, server, "pet_shop_cats")
+
     save_agent(Agent(name="Helper"), actor=alice.actor, server_ids=[server.pk])
     with pytest.raises(ConnectionRequired):
         call_as_bob()

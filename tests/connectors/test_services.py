@@ -179,6 +179,16 @@ def test_a_sign_in_that_another_server_uses_is_kept(slack: McpServer, alice: Per
     assert Connection.objects.count() == 1 and McpServer.objects.get() == other
 
 
+def test_a_sign_in_that_another_is_derived_from_is_kept(slack: McpServer, alice: Person) -> None:
+    connect(alice, slack)
+    derived = AuthConfig(
+        organization=alice.organization, name="Derived", auth_type="TOKEN_EXCHANGE", subject_config=slack.auth_config
+    )  # fmt: skip
+    derived.save()
+    assert "Derived uses the same sign-in" in str(disable_connector("slack", actor=alice.actor))
+    assert Connection.objects.count() == 1 and not McpServer.objects.exists()
+
+
 def test_a_slug_that_is_taken_does_not_keep_it_from_being_enabled_once(alice: Person) -> None:
     save_server(McpServer(name="Mine", slug="slack", url="http://127.0.0.1:9/mcp"), actor=alice.actor, test=False)
     assert enable_connector("slack", APP, actor=alice.actor).slug == "slack-2"
