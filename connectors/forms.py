@@ -15,16 +15,9 @@ _STORED = "One is stored. Leave this empty to keep it, or enter a new one to rep
 _NEVER_SHOWN = "Stored encrypted and never shown again."
 
 
-class ConnectorForm(forms.Form):
-    client_id = forms.CharField(
-        label="Client ID", max_length=2000, widget=forms.TextInput(attrs={"autocomplete": "off"})
-    )
-    client_secret = forms.CharField(label="Client secret", max_length=5000, required=False, widget=_SECRET)
-    api_key = forms.CharField(label="API key", max_length=5000, required=False, widget=_SECRET)
-    scopes = forms.MultipleChoiceField(
-        label="Scopes", required=False, widget=forms.CheckboxSelectMultiple,
-        help_text="What people are asked to grant. A tool that lacks one asks for it when it is called.",
-    )  # fmt: skip
+class SwitchesForm(forms.Form):
+    """What can be switched on any connector (features K3)."""
+
     allow_end_user_auth = forms.BooleanField(
         label="Members may connect their accounts", required=False, help_text="Otherwise only admins can."
     )
@@ -35,6 +28,20 @@ class ConnectorForm(forms.Form):
     is_enabled = forms.BooleanField(
         label="Tools are on", required=False, help_text="Off, agents lose them; nobody is disconnected."
     )
+
+
+class ConnectorForm(SwitchesForm):
+    field_order = ("client_id", "client_secret", "api_key", "scopes")  # and then the others
+
+    client_id = forms.CharField(
+        label="Client ID", max_length=2000, widget=forms.TextInput(attrs={"autocomplete": "off"})
+    )
+    client_secret = forms.CharField(label="Client secret", max_length=5000, required=False, widget=_SECRET)
+    api_key = forms.CharField(label="API key", max_length=5000, required=False, widget=_SECRET)
+    scopes = forms.MultipleChoiceField(
+        label="Scopes", required=False, widget=forms.CheckboxSelectMultiple,
+        help_text="What people are asked to grant. A tool that lacks one asks for it when it is called.",
+    )  # fmt: skip
     url = forms.CharField(label="Address of the API", max_length=2000, required=False)
     authorization_url = forms.CharField(label="Authorization URL", max_length=2000, required=False)
     token_url = forms.CharField(label="Token URL", max_length=2000, required=False)

@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.utils.html import escape
 
+from connectors.forms import SwitchesForm
 from connectors.openapi.document import Document, Operation
 from connectors.openapi.documents import propose_scope
 from connectors.openapi.services import ApiSettings, Choice
@@ -56,7 +57,7 @@ class DocumentForm(forms.Form):
         return given
 
 
-class ApiConnectorForm(forms.Form):
+class ApiConnectorForm(SwitchesForm):
     name = forms.CharField(max_length=100)
     url = forms.CharField(label="Address of the API", max_length=2000, widget=_PLAIN)
     sign_in = forms.ChoiceField(label="Sign-in", choices=list(KINDS.items()))
@@ -71,16 +72,6 @@ class ApiConnectorForm(forms.Form):
     authorization_url = forms.CharField(label="Authorization URL", max_length=2000, required=False, widget=_PLAIN)
     token_url = forms.CharField(label="Token URL", max_length=2000, required=False, widget=_PLAIN)
     scopes = WordsField(help_text="What people are asked to grant, with spaces between.")
-    allow_end_user_auth = forms.BooleanField(
-        label="Members may connect their accounts", required=False, help_text="Otherwise only admins can."
-    )
-    require_auth = forms.BooleanField(
-        label="Calls need a connected account", required=False,
-        help_text="Otherwise they go out without an account of the caller, for what the API shows to anybody.",
-    )  # fmt: skip
-    is_enabled = forms.BooleanField(
-        label="Tools are on", required=False, help_text="Off, agents lose them; nobody is disconnected."
-    )
 
     of_kind = {
         HEADER: ("header", "api_key"), API_KEY: ("api_key",), BASIC: ("username", "password"),
